@@ -1,0 +1,158 @@
+//! What an admin may set, and what holds where nothing is set.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::host::{Host, HostPort};
+use crate::role::Role;
+
+/// A whole, valid configuration. `Config::default()` is what holds without any file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Addresses to listen on. Default: 127.0.0.1:8139 and `[::1]:8139`. Port 0 takes a free port (tests).
+    pub listen: Vec<SocketAddr>,
+    /// The domain of the short names and of the SRV records, lower case, without a trailing dot. `None`: found as Facter
+    /// finds it ([`crate::domain`]), failing that the requested name's own.
+    pub domain: Option<String>,
+    /// What becomes of names that are not Puppet's, in proxy mode.
+    pub foreign: Foreign,
+    /// The roles: `ca`, `compile`, `files`, `report`, then the site's own in the order written.
+    pub roles: Vec<RoleConfig>,
+    /// Bounds in time.
+    pub timeouts: Timeouts,
+    /// Bounds in number and size.
+    pub limits: Limits,
+    /// How DNS is asked.
+    pub dns: DnsConfig,
+}
+
+/// What becomes of a CONNECT or an absolute-form request for a name that is no role's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// 403, with a reason that names this setting.
+    Refuse,
+    /// Connect to the name itself.
+    Direct,
+    /// Hand the request to the site's own HTTP proxy.
+    Proxy(HostPort),
+}
+
+/// One role.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoleConfig {
+    /// Which one.
+    pub role: Role,
+    /// Names that mean this role, lower case, without a trailing dot. One without a dot counts bare and under the domain.
+    /// Those of `compile` are the *official* names: with another role's port they mean that role.
+    pub names: Vec<String>,
+    /// Ports that mean this role: with an official name, or as a listener's own port.
+    pub ports: Vec<u16>,
+    /// Owner name of its SRV records. `_service._proto` alone is looked for under the domain, anything longer is absolute. `None`: no
+    /// SRV records of its own.
+    pub srv: Option<String>,
+    /// Whether the records of `compile` serve when it has none of its own.
+    pub fallback: bool,
+    /// Static servers, tried in this order when there is no SRV record. Without a port: the requested one.
+    pub servers: Vec<StaticServer>,
+}
+
+/// A server named in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticServer {
+    /// Its name or address.
+    pub host: Host,
+    /// Its port; `None`: the requested one.
+    pub port: Option<u16>,
+}
+
+/// Bounds in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From accept until it is known what the connection wants. Default 10 s, 100 ms to 10 min.
+    pub sniff: Duration,
+    /// For one candidate to accept. Default 2 s, 10 ms to 2 min.
+    pub connect: Duration,
+    /// For all candidates together, lookups included. Default 15 s, 100 ms to 10 min. The agent itself waits 2 min.
+    pub budget: Duration,
+    /// A tunnel in which neither side has said anything for so long is closed. Default 1 h, 10 min (Puppet's `http_read_timeout`: a catalog
+    /// compiles in silence) to 7 d.
+    pub idle: Duration,
+}
+
+/// Bounds in number and size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; more wait in the kernel's queue. Default 1024, 1 to 1,000,000.
+    pub connections: usize,
+    /// Bytes of a `ClientHello`, or of an HTTP head, before it is refused. Default 16 KiB, 1 KiB to 64 KiB.
+    pub hello: usize,
+}
+
+/// How DNS is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// Nameservers; empty: those of resolv.conf. Port 53 unless written.
+    pub servers: Vec<SocketAddr>,
+    /// For one answer, in all. Default 2 s, 100 ms to 1 min.
+    pub timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let port = 8139;
+        Config {
+            listen: vec![
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port),
+            ],
+            domain: None,
+            foreign: Foreign::Refuse,
+            roles: vec![
+                RoleConfig::builtin("ca", "puppetca", 8141, "_x-puppet-ca._tcp", false),
+                RoleConfig::builtin("compile", "puppet", 8140, "_x-puppet._tcp", false),
+                RoleConfig::builtin("files", "puppetfiles", 8143, "_x-puppet-fileserver._tcp", true),
+                RoleConfig::builtin("report", "puppetreport", 8142, "_x-puppet-report._tcp", true),
+            ],
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            dns: DnsConfig::default(),
+        }
+    }
+}
+
+impl RoleConfig {
+    /// A role as it is without any file. SRV names: `lib/puppet/http/dns.rb`.
+    fn builtin(role: &str, name: &str, port: u16, srv: &str, fallback: bool) -> Self {
+        RoleConfig {
+            role: Role::new(role),
+            names: vec![name.into()],
+            ports: vec![port],
+            srv: Some(srv.into()),
+            fallback,
+            servers: Vec::new(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            sniff: Duration::from_secs(10),
+            connect: Duration::from_secs(2),
+            budget: Duration::from_secs(15),
+            idle: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { connections: 1024, hello: 16 * 1024 }
+    }
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        DnsConfig { servers: Vec::new(), timeout: Duration::from_secs(2) }
+    }
+}

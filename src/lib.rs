@@ -1,0 +1,15 @@
+//! `puppet-shim`: a load balancer at layer 4 that lives on the Puppet agent's own host.
+//!
+//! The modules, in the order in which a connection meets them:
+//!
+//! ```text
+//! listen ─► sniff ─► role ─► candidates ─► dial ─► tunnel ─► one log line
+//!              │                 ▲            │
+//!           CONNECT              │            └─ next candidate
+//!                      discovery ┘◄─ SRV
+//! ```
+
+pub mod cli;
+pub mod config;
+pub mod host;
+pub mod role;

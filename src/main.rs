@@ -1,0 +1,2 @@
+//! The `puppet-shim` command.
+fn main() {}
