@@ -11,5 +11,16 @@
 
 pub mod cli;
 pub mod config;
+pub mod connection;
+pub mod daemon;
+pub mod dial;
+pub mod discovery;
+pub mod domain;
+pub mod error;
 pub mod host;
+pub mod listen;
+pub mod log;
+pub mod report;
 pub mod role;
+pub mod sniff;
+pub mod tunnel;

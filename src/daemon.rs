@@ -1,0 +1,129 @@
+//! Wires the parts, and accepts connections until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::connection::{Shared, serve};
+use crate::discovery::Discovery;
+use crate::discovery::dns::{Dns, ResolvConf};
+use crate::domain;
+use crate::listen::{BindError, Listener};
+use crate::role::Table;
+
+/// Where the C library, and with it the agent, finds its nameservers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The whole daemon, bound and ready to run.
+pub struct Daemon {
+    listeners: Vec<Listener>,
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+}
+
+/// Why there is no daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Not one of the addresses could be listened on.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Bind(Vec<BindError>),
+}
+
+/// What a configuration means on this host: names, nameservers, domain.
+pub struct Site {
+    /// (name, port) → role.
+    pub table: Table,
+    /// Where servers come from.
+    pub discovery: Discovery,
+}
+
+impl Site {
+    /// Looks at the host. Blocks for two seconds at most, where the domain is not configured and the host's own DNS is dead.
+    pub fn new(config: &Config) -> Self {
+        let path = Path::new(RESOLV_CONF);
+        let system = ResolvConf::read(path);
+        let domain = config.domain.clone().or_else(|| domain::find(path));
+        let mut search: Vec<String> = domain.iter().cloned().collect();
+        search.extend(system.search.iter().filter(|s| Some(*s) != domain.as_ref()).cloned());
+        let dns = Dns::new(&config.dns, &system);
+        Site { table: Table::new(config, domain), discovery: Discovery::new(dns, search) }
+    }
+}
+
+impl Daemon {
+    /// Binds every address that can be bound. One that cannot is said loudly and left out, for a host is better served by the rest than by nothing;
+    /// an IPv6 address on a host without IPv6 is only worth a warning.
+    ///
+    /// # Errors
+    ///
+    /// When no address at all could be bound.
+    #[allow(clippy::unused_async, reason = "needs a tokio runtime around it, which this makes plain")]
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        let mut listeners = Vec::new();
+        let mut failed = Vec::new();
+        for addr in &config.listen {
+            match Listener::bind(*addr) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => failed.push(error),
+            }
+        }
+        if listeners.is_empty() {
+            return Err(BuildError::Bind(failed));
+        }
+        for error in failed {
+            if error.is_missing_ipv6() {
+                tracing::warn!(addr = %error.addr, "this host has no IPv6; going on without that listener");
+            } else {
+                tracing::error!("{error}; going on without it");
+            }
+        }
+        let addresses: Vec<_> = listeners.iter().map(Listener::addr).collect();
+        let Site { table, discovery } = Site::new(&config);
+        let domain = table.domain().unwrap_or("(none: each requested name's own)");
+        tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
+        let shared = Arc::new(Shared { config, table, discovery, listeners: addresses.clone() });
+        Ok(Daemon { listeners, addresses, shared })
+    }
+
+    /// What was really bound.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `stop` is done. Tunnels that are open then end with it.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let places = Arc::new(Semaphore::new(self.shared.config.limits.connections));
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners {
+            accepting.spawn(accept(listener, self.shared.clone(), places.clone()));
+        }
+        stop.await;
+        tracing::info!("stopping");
+    }
+}
+
+/// Accepts and never waits for a connection: each has a task of its own. A place is taken before the connection, so that what is over the cap stays in the
+/// kernel's queue.
+async fn accept(listener: Listener, shared: Arc<Shared>, places: Arc<Semaphore>) {
+    let mut connections = JoinSet::new();
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let (client, from) = loop {
+            tokio::select! {
+                accepted = listener.accept() => break accepted,
+                // Ended ones are let go as they end, not kept until the next comes.
+                Some(_) = connections.join_next() => {}
+            }
+        };
+        let (shared, port) = (shared.clone(), listener.addr().port());
+        connections.spawn(async move {
+            serve(shared, client, from, port).await;
+            drop(place);
+        });
+    }
+}

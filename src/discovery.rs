@@ -1,0 +1,308 @@
+//! Where a role's servers come from.
+//!
+//! In order: its own SRV records; those of `compile`, where the role allows it; the static list; last the requested name itself. The first
+//! of them that names a server counts, so a site without any SRV record works as it did before.
+
+pub mod cache;
+pub mod dns;
+pub mod srv;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use self::cache::{Cache, Freshness, Known};
+use self::dns::{A, Aaaa, Dns, Failure};
+use self::srv::Srv;
+use crate::config::RoleConfig;
+use crate::host::Host;
+use crate::role::{Asked, Role, Table};
+
+/// Finds servers, and remembers them for as long as DNS allows.
+pub struct Discovery {
+    dns: Dns,
+    /// Suffixes for names without a dot.
+    search: Vec<String>,
+    services: Cache<Srv>,
+    v4: Cache<A>,
+    v6: Cache<Aaaa>,
+}
+
+/// Which source named a role's servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", content = "owner", rename_all = "kebab-case")]
+pub enum Source {
+    /// SRV records of its own, of this owner name.
+    Srv(String),
+    /// The SRV records of `compile`, of this owner name.
+    Fallback(String),
+    /// The static list of the configuration.
+    Static,
+    /// The requested name itself.
+    Name,
+    /// The requested name is a current target: that very server.
+    Target,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Srv(owner) => write!(f, "srv {owner}"),
+            Source::Fallback(owner) => write!(f, "fallback srv {owner}"),
+            Source::Static => f.write_str("static"),
+            Source::Name => f.write_str("the name itself"),
+            Source::Target => f.write_str("target"),
+        }
+    }
+}
+
+/// One record set that was asked for on the way.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its owner name.
+    pub owner: String,
+    /// What came of it.
+    pub result: Result<Known<Srv>, Failure>,
+}
+
+/// A role's servers.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Who named them; `None`: nobody did.
+    pub source: Option<Source>,
+    /// The servers, as records: a static list counts up in priority.
+    pub servers: Vec<Srv>,
+    /// What was asked for on the way, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Found {
+    /// One sentence for a refusal: what was looked for in vain.
+    pub fn why_none(&self, role: &Role) -> String {
+        let steps = self.steps.iter().map(|step| match &step.result {
+            Ok(_) => format!("; no SRV record {}", step.owner),
+            Err(failure) => format!("; SRV {}: {failure}", step.owner),
+        });
+        let mut text = format!("no {role} server is known") + &steps.collect::<String>();
+        if self.steps.is_empty() {
+            text.push_str("; no domain is known for its SRV records: set `domain`");
+        }
+        text
+    }
+}
+
+/// The addresses of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// In the order to try them.
+    pub ips: Vec<IpAddr>,
+    /// How long DNS lets them hold; `None`: they were written, not looked up.
+    pub ttl: Option<Duration>,
+}
+
+/// Why a server has none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAddress {
+    /// DNS says so.
+    #[error("has no address in DNS")]
+    None,
+    /// DNS did not say.
+    #[error("could not be looked up: {0}")]
+    Failed(Failure),
+}
+
+impl Discovery {
+    /// `search`: suffixes for names without a dot, in the order tried.
+    pub fn new(dns: Dns, search: Vec<String>) -> Self {
+        Discovery { dns, search, services: Cache::new(), v4: Cache::new(), v6: Cache::new() }
+    }
+
+    /// The servers of a role, for a client that asked for this.
+    pub async fn servers(&self, table: &Table, role: &RoleConfig, asked: &Asked) -> Found {
+        let mut found = Found::default();
+        let mut owners = vec![(role.srv.as_deref(), false)];
+        if role.fallback {
+            owners.push((table.role(Role::COMPILE).and_then(|r| r.srv.as_deref()), true));
+        }
+        for (srv, is_fallback) in owners {
+            let Some(owner) = srv.and_then(|srv| owner_name(srv, table, asked)) else { continue };
+            let result = self.services.get(&owner, || self.dns.ask(&owner)).await;
+            let servers = result.as_ref().map(|known| offered(&known.answer.records)).unwrap_or_default();
+            found.steps.push(Step { owner: owner.clone(), result });
+            if !servers.is_empty() {
+                found.servers = servers;
+                found.source = Some(if is_fallback { Source::Fallback(owner) } else { Source::Srv(owner) });
+                return found;
+            }
+        }
+        if !role.servers.is_empty() {
+            found.source = Some(Source::Static);
+            found.servers = static_servers(role, asked.port);
+        } else if let Some(host) = &asked.host {
+            found.source = Some(Source::Name);
+            found.servers = vec![Srv { priority: 0, weight: 0, port: asked.port, target: Some(host.clone()) }];
+        }
+        found
+    }
+
+    /// The role that has this host as a current target, and the record that says so: the one with the requested port, if there is one.
+    pub async fn target<'t>(&self, table: &'t Table, asked: &Asked) -> Option<(&'t RoleConfig, Srv)> {
+        let host = asked.host.as_ref()?;
+        let mut best: Option<(&RoleConfig, Srv)> = None;
+        // A server that several roles name is most likely meant as a compiler: `puppet://NAME/…` in a manifest.
+        let (compile, others): (Vec<_>, Vec<_>) = table.roles().iter().partition(|r| r.role.as_str() == Role::COMPILE);
+        for role in compile.into_iter().chain(others) {
+            // Only what the role's own records and list say: the requested name itself is no target.
+            let without_name = Asked { host: None, ..asked.clone() };
+            let known_domain = table.domain().is_some() || role.srv.as_deref().is_some_and(is_absolute);
+            let for_domain = if known_domain { &without_name } else { asked };
+            let found = self.servers(table, role, for_domain).await;
+            if found.source == Some(Source::Name) {
+                continue;
+            }
+            for server in found.servers {
+                if server.target.as_ref() == Some(host) && (best.is_none() || server.port == asked.port) {
+                    let exact = server.port == asked.port;
+                    best = Some((role, server));
+                    if exact {
+                        return best;
+                    }
+                }
+            }
+        }
+        best
+    }
+
+    /// The addresses of a server, both families interleaved, IPv6 first as RFC 8305 §4 has it. A name without a dot is looked for under
+    /// the domain and the search list; one with a dot is absolute.
+    pub async fn addresses(&self, host: &Host) -> Result<Addresses, NoAddress> {
+        let name = match host {
+            Host::Ip(ip) => return Ok(Addresses { ips: vec![*ip], ttl: None }),
+            Host::Name(name) => name,
+        };
+        if name.contains('.') {
+            return self.absolute(name).await;
+        }
+        let mut searched = None;
+        for suffix in &self.search {
+            let found = self.absolute(&format!("{name}.{suffix}")).await;
+            if found.is_ok() {
+                return found;
+            }
+            searched = Some(found);
+        }
+        let bare = self.absolute(name).await;
+        // What the search list gave says more than what the root of DNS thinks of a bare name.
+        if bare.is_ok() { bare } else { searched.unwrap_or(bare) }
+    }
+
+    async fn absolute(&self, name: &str) -> Result<Addresses, NoAddress> {
+        let (v6, v4) = tokio::join!(self.v6.get(name, || self.dns.ask(name)), self.v4.get(name, || self.dns.ask(name)));
+        let ttls = [v6.as_ref().ok().and_then(held), v4.as_ref().ok().and_then(held)];
+        let failure = v6.as_ref().err().or(v4.as_ref().err()).cloned();
+        let v6: Vec<IpAddr> = v6.map(|k| k.answer.records.iter().map(|a| a.0).collect()).unwrap_or_default();
+        let v4: Vec<IpAddr> = v4.map(|k| k.answer.records.iter().map(|a| a.0).collect()).unwrap_or_default();
+        let ips = interleave(&v6, &v4);
+        match failure {
+            // One family is enough, whatever became of the other.
+            _ if !ips.is_empty() => Ok(Addresses { ips, ttl: ttls.into_iter().flatten().min() }),
+            Some(failure) => Err(NoAddress::Failed(failure)),
+            None => Err(NoAddress::None),
+        }
+    }
+}
+
+/// The TTL of an answer that has records.
+fn held<T>(known: &Known<T>) -> Option<Duration> {
+    (!known.answer.records.is_empty()).then_some(known.answer.ttl)
+}
+
+/// `_service._proto` alone is looked for under the domain, the configured or found one, failing that the requested name's own. Anything
+/// longer is a whole name, such as Consul's `_puppet._tcp.service.consul`.
+fn owner_name(srv: &str, table: &Table, asked: &Asked) -> Option<String> {
+    if is_absolute(srv) {
+        return Some(srv.into());
+    }
+    let own = || asked.host.as_ref().and_then(Host::split_domain).map(|(_, domain)| domain);
+    Some(format!("{srv}.{}", table.domain().or_else(own)?))
+}
+
+fn is_absolute(srv: &str) -> bool {
+    srv.split('.').count() > 2
+}
+
+/// The records that offer a server: not the target `.`, each once.
+fn offered(records: &[Srv]) -> Vec<Srv> {
+    let mut kept: Vec<Srv> = Vec::with_capacity(records.len());
+    for record in records {
+        if record.target.is_some() && !kept.contains(record) {
+            kept.push(record.clone());
+        }
+    }
+    kept
+}
+
+fn static_servers(role: &RoleConfig, port: u16) -> Vec<Srv> {
+    let numbered = role.servers.iter().zip(0u16..);
+    numbered
+        .map(|(server, priority)| Srv {
+            priority,
+            weight: 0,
+            port: server.port.unwrap_or(port),
+            target: Some(server.host.clone()),
+        })
+        .collect()
+}
+
+/// One of each in turn, then the rest.
+fn interleave(first: &[IpAddr], second: &[IpAddr]) -> Vec<IpAddr> {
+    let mut all = Vec::with_capacity(first.len() + second.len());
+    for n in 0..first.len().max(second.len()) {
+        all.extend(first.get(n));
+        all.extend(second.get(n));
+    }
+    all
+}
+
+impl Freshness {
+    /// In words, for `resolve` and the log.
+    pub fn describe(&self) -> String {
+        match self {
+            Freshness::Live => "live".into(),
+            Freshness::Cached(left) => format!("cached for another {} s", left.as_secs()),
+            Freshness::Stale(since, failure) => format!("stale since {} s: {failure}", since.as_secs()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::role::Via;
+
+    fn asked(host: &str) -> Asked {
+        Asked { via: Via::Connect, host: host.parse().ok(), port: 8140 }
+    }
+
+    #[test]
+    fn owner_names() {
+        let known = Table::new(&Config::default(), Some("example.com".into()));
+        let unknown = Table::new(&Config::default(), None);
+        let own = |table, host| owner_name("_x-puppet._tcp", table, &asked(host));
+        assert_eq!(own(&known, "puppet").as_deref(), Some("_x-puppet._tcp.example.com"));
+        assert_eq!(own(&unknown, "puppet.lab.test").as_deref(), Some("_x-puppet._tcp.lab.test"));
+        assert_eq!(own(&unknown, "puppet"), None);
+        let consul = "_puppet._tcp.service.consul";
+        assert_eq!(owner_name(consul, &unknown, &asked("puppet")).as_deref(), Some(consul));
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let ip = |t: &str| t.parse::<IpAddr>().unwrap();
+        let (v6, v4) = ([ip("::1"), ip("::2"), ip("::3")], [ip("127.0.0.1")]);
+        assert_eq!(interleave(&v6, &v4), [ip("::1"), ip("127.0.0.1"), ip("::2"), ip("::3")]);
+    }
+}

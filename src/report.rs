@@ -1,0 +1,154 @@
+//! What became of a connection: one model, of which the log line is the first view.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::dial::{Did, Try, describe};
+use crate::discovery::Source;
+use crate::error::{Error, Kind};
+use crate::role::{Asked, Role, Row};
+use crate::tunnel::{Carried, End};
+
+/// The story of one connection. Dropping it writes its one log line, so that no path through the code can forget to.
+#[derive(Debug)]
+pub struct Report {
+    /// The client.
+    pub from: SocketAddr,
+    /// When it was accepted.
+    pub started: Instant,
+    /// How long it took to know what it wants.
+    pub sniffed: Option<Duration>,
+    /// What it asked for.
+    pub asked: Option<Asked>,
+    /// Which row of the table decided.
+    pub row: Option<Row>,
+    /// The role; `None`: a foreign name, or nothing was known yet.
+    pub role: Option<Role>,
+    /// Who named the candidates.
+    pub source: Option<Source>,
+    /// The candidates tried.
+    pub tries: Vec<Try>,
+    /// From accept until a server had accepted.
+    pub connected: Option<Duration>,
+    /// What went through.
+    pub carried: Carried,
+    /// How it ended; `None`: the daemon stopped first.
+    pub outcome: Option<Outcome>,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A tunnel came about, and ended so.
+    Tunnel(End),
+    /// It was refused, or nothing could be reached.
+    Refused {
+        /// Why.
+        error: Error,
+        /// The TLS alert that the client was sent, if it was one.
+        alert: Option<u8>,
+    },
+}
+
+impl Report {
+    /// The story begins.
+    pub fn new(from: SocketAddr) -> Self {
+        Report {
+            from,
+            started: Instant::now(),
+            sniffed: None,
+            asked: None,
+            row: None,
+            role: None,
+            source: None,
+            tries: Vec::new(),
+            connected: None,
+            carried: Carried::default(),
+            outcome: None,
+        }
+    }
+
+    /// The candidate that took the connection.
+    pub fn chosen(&self) -> Option<&Try> {
+        self.tries.iter().rev().find(|t| t.did == Did::Accept)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Tunnel(end) => write!(f, "{end}"),
+            Outcome::Refused { error, .. } => write!(f, "{error}"),
+        }
+    }
+}
+
+/// Milliseconds as the log writes them.
+struct Millis(Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1}", self.0.as_secs_f64() * 1000.0)
+    }
+}
+
+/// Candidates and what each did, written out only when somebody reads it.
+struct Tried<'a>(&'a [Try]);
+
+impl fmt::Display for Tried<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(self.0))
+    }
+}
+
+/// The log line, at a level that tells a connection of no consequence from one that failed.
+macro_rules! line {
+    ($level:ident, $report:expr, $message:literal) => {{
+        let report: &Report = $report;
+        let asked = report.asked.as_ref();
+        let chosen = report.chosen();
+        let refused = match &report.outcome {
+            Some(Outcome::Refused { error, alert }) => Some((error, alert)),
+            _ => None,
+        };
+        tracing::$level!(
+            target: "puppet_shim::connection",
+            role = report.role.as_ref().map(tracing::field::display),
+            row = report.row.map(Row::as_str),
+            via = asked.map(|a| a.via.as_str()),
+            name = asked.and_then(|a| a.host.as_ref()).map(tracing::field::display),
+            port = asked.map(|a| a.port),
+            sni = report.carried.sni.as_ref().filter(|sni| asked.and_then(|a| a.host.as_ref()) != Some(*sni)).map(tracing::field::display),
+            source = report.source.as_ref().map(tracing::field::display),
+            tried = (!report.tries.is_empty()).then(|| tracing::field::display(Tried(&report.tries))),
+            server = chosen.map(|t| tracing::field::display(&t.server)),
+            addr = chosen.and_then(|t| t.addr).map(tracing::field::display),
+            from = %report.from,
+            up = report.carried.up,
+            down = report.carried.down,
+            sniff_ms = report.sniffed.map(|d| tracing::field::display(Millis(d))),
+            connect_ms = report.connected.map(|d| tracing::field::display(Millis(d))),
+            ms = %Millis(report.started.elapsed()),
+            status = refused.filter(|(_, alert)| alert.is_none()).map(|(error, _)| error.kind.status()),
+            alert = refused.and_then(|(_, alert)| *alert),
+            end = report.outcome.as_ref().map_or_else(|| tracing::field::display(&"puppet-shim stopped" as &dyn fmt::Display), |o| tracing::field::display(o as &dyn fmt::Display)),
+            $message
+        );
+    }};
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        match &self.outcome {
+            Some(Outcome::Tunnel(End::ServerBroke(_) | End::Idle(_))) => line!(warn, self, "broken"),
+            Some(Outcome::Tunnel(_)) => line!(info, self, "carried"),
+            // A port check, or a browser's spare connection: nobody was refused anything.
+            Some(Outcome::Refused { error, .. }) if error.kind == Kind::Silent => line!(info, self, "refused"),
+            Some(Outcome::Refused { .. }) => line!(warn, self, "refused"),
+            None => line!(warn, self, "cut"),
+        }
+    }
+}

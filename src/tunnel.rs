@@ -1,0 +1,278 @@
+//! Carries bytes both ways, as they come.
+//!
+//! A tunnel that waits holds no buffer: all of them read into one scratch buffer of the thread, and only what the other side does not take at
+//! once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the agent's clean reconnect into a failed request.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use crate::host::Host;
+use crate::sniff::{Hello, Sniffer};
+
+/// Bytes moved by one system call at most.
+const SCRATCH: usize = 64 * 1024;
+
+/// Reads of one tunnel in a row before the others get a turn.
+const TURN: usize = 16;
+
+thread_local! {
+    /// Borrowed within one poll only.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Why a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client closed first, the server after it.
+    ClientClosed,
+    /// The server closed first, the client after it.
+    ServerClosed,
+    /// The client's connection broke.
+    ClientBroke(io::ErrorKind),
+    /// The server's connection broke.
+    ServerBroke(io::ErrorKind),
+    /// Neither said anything for so long.
+    Idle(Duration),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::ClientClosed => f.write_str("client closed"),
+            End::ServerClosed => f.write_str("server closed"),
+            End::ClientBroke(kind) => write!(f, "client: {kind}"),
+            End::ServerBroke(kind) => write!(f, "server: {kind}"),
+            End::Idle(limit) => write!(f, "idle for {} s", limit.as_secs()),
+        }
+    }
+}
+
+/// What is known of a tunnel while it lives, and after.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// Bytes that went to the server.
+    pub up: u64,
+    /// Bytes that went to the client.
+    pub down: u64,
+    /// The name in the client's hello inside the tunnel, once it has been seen (only where [`Plan::inspect`] asks for it).
+    pub sni: Option<Host>,
+}
+
+/// How to begin.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// For the server, ahead of everything else.
+    pub first: Vec<u8>,
+    /// How many of the client's bytes still go to the server; `None`: all. A forwarded HTTP request ends, the connection does not.
+    pub most: Option<u64>,
+    /// Whether to look into the client's first bytes for a name.
+    pub inspect: bool,
+}
+
+/// One way.
+struct Flow {
+    /// Read, and not taken yet by the other side.
+    held: Vec<u8>,
+    /// How much of it has been taken.
+    at: usize,
+    left: Option<u64>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// More may come.
+    Open,
+    /// No more will come; what is held has still to go.
+    Ending,
+    /// FIN has been passed on, or there is nobody to take anything.
+    Done,
+}
+
+/// Which socket an error came from.
+enum Broken {
+    Source(io::Error),
+    Sink,
+}
+
+/// Carries bytes until both sides have closed, one has broken, or neither has said anything for `idle`.
+pub async fn carry(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    plan: Plan,
+    idle: Duration,
+    carried: &mut Carried,
+) -> End {
+    let mut up = Flow { held: plan.first, at: 0, left: plan.most, state: State::Open };
+    let mut down = Flow { held: Vec::new(), at: 0, left: None, state: State::Open };
+    let mut sniffer = plan.inspect.then(|| Box::new(Sniffer::new(SCRATCH)));
+    let mut first_to_close = None;
+    let mut active = Instant::now();
+    let mut timer = pin!(sleep_until(active + idle));
+    poll_fn(|cx| {
+        let before = carried.up + carried.down;
+        let mut inspect = |bytes: &[u8], carried: &mut Carried| {
+            if let Some(mut looking) = sniffer.take() {
+                match looking.push(bytes) {
+                    Ok(None) => sniffer = Some(looking),
+                    Ok(Some(Hello::Tls { sni })) => carried.sni = sni,
+                    Ok(Some(_)) | Err(_) => {}
+                }
+            }
+        };
+        let upward = up.poll(cx, client, server, |bytes| {
+            carried.up += bytes.len() as u64;
+            inspect(bytes, carried);
+        });
+        match upward {
+            Poll::Ready(Err(Broken::Source(error))) => {
+                reset(server);
+                return Poll::Ready(End::ClientBroke(error.kind()));
+            }
+            Poll::Ready(Err(Broken::Sink)) => first_to_close = first_to_close.or(Some(End::ServerClosed)),
+            _ if up.state != State::Open => first_to_close = first_to_close.or(Some(End::ClientClosed)),
+            _ => {}
+        }
+        let downward = down.poll(cx, server, client, |bytes| carried.down += bytes.len() as u64);
+        match downward {
+            Poll::Ready(Err(Broken::Source(error))) => {
+                reset(client);
+                return Poll::Ready(End::ServerBroke(error.kind()));
+            }
+            Poll::Ready(Err(Broken::Sink)) => first_to_close = first_to_close.or(Some(End::ClientClosed)),
+            _ if down.state != State::Open => first_to_close = first_to_close.or(Some(End::ServerClosed)),
+            _ => {}
+        }
+        if let (true, true, Some(end)) = (up.state == State::Done, down.state == State::Done, first_to_close) {
+            return Poll::Ready(end);
+        }
+        if carried.up + carried.down != before {
+            active = Instant::now();
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if active + idle <= Instant::now() {
+                return Poll::Ready(End::Idle(idle));
+            }
+            timer.as_mut().reset(active + idle);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+impl Flow {
+    /// Moves what can be moved. Ready: this way is done, or has broken. `seen` is told of every byte when it is read.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        mut seen: impl FnMut(&[u8]),
+    ) -> Poll<Result<(), Broken>> {
+        for _ in 0..TURN {
+            match self.state {
+                State::Done => return Poll::Ready(Ok(())),
+                State::Ending | State::Open if self.at < self.held.len() => ready!(self.flush(cx, to))?,
+                State::Ending => {
+                    self.state = State::Done;
+                    // A socket that cannot be shut down has been closed by its peer, which reading from it will tell.
+                    return Pin::new(to).poll_shutdown(cx).map(|_| Ok(()));
+                }
+                State::Open => match self.left {
+                    // All of a forwarded request has gone. The answer ends the tunnel; until then, watch for the client's going.
+                    Some(0) => return self.watch(cx, from),
+                    _ => ready!(self.fill(cx, from, to, &mut seen))?,
+                },
+            }
+        }
+        // There is more to do, but others wait.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<Result<(), Broken>> {
+        let taken = ready!(Pin::new(to).poll_write(cx, self.held.get(self.at..).unwrap_or_default()));
+        match taken {
+            Ok(taken) => self.at += taken,
+            Err(_) => return Poll::Ready(Err(self.unwanted())),
+        }
+        if self.at >= self.held.len() {
+            // Given back, not kept for next time: a tunnel waits longer than it carries.
+            self.held = Vec::new();
+            self.at = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        seen: &mut impl FnMut(&[u8]),
+    ) -> Poll<Result<(), Broken>> {
+        BUFFER.with_borrow_mut(|scratch| {
+            scratch.resize(SCRATCH, 0);
+            let room = self.left.map_or(SCRATCH, |left| SCRATCH.min(usize::try_from(left).unwrap_or(SCRATCH)));
+            let mut buffer = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
+            if let Err(error) = ready!(Pin::new(from).poll_read(cx, &mut buffer)) {
+                return Poll::Ready(Err(Broken::Source(error)));
+            }
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                self.state = State::Ending;
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(left) = &mut self.left {
+                *left -= bytes.len() as u64;
+            }
+            seen(bytes);
+            let taken = match Pin::new(to).poll_write(cx, bytes) {
+                Poll::Ready(Ok(taken)) => taken,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(self.unwanted())),
+                Poll::Pending => 0,
+            };
+            self.held.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Nobody takes this way's bytes any more. That ends this way only: what the other side still has to say may be in the kernel, and
+    /// when reading from it fails or ends, that says why.
+    fn unwanted(&mut self) -> Broken {
+        self.held = Vec::new();
+        self.at = 0;
+        self.state = State::Done;
+        Broken::Sink
+    }
+
+    /// Waits for the client to close, without reading anything on.
+    fn watch(&mut self, cx: &mut Context<'_>, from: &mut TcpStream) -> Poll<Result<(), Broken>> {
+        let mut byte = [0u8; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        match ready!(from.poll_peek(cx, &mut buffer)) {
+            Ok(0) => {
+                self.state = State::Done;
+                Poll::Ready(Ok(()))
+            }
+            // Another request, which belongs into a connection of its own: left unread, our closing tells.
+            Ok(_) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(Broken::Source(error))),
+        }
+    }
+}
+
+/// Makes the coming close a reset: the peer is to see what we have seen.
+fn reset(socket: &TcpStream) {
+    // A socket that is gone already needs no reset.
+    let _ = socket.set_zero_linger();
+}
