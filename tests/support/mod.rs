@@ -1,0 +1,30 @@
+//! A Puppet site on loopback: DNS, a CA, servers that can be told to misbehave, agents, and the shim between them.
+//!
+//! Everything runs on the test's own current-thread runtime, on ports the kernel picks, and goes when its value is dropped.
+
+// Each integration test compiles this tree for itself and uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+// A fixture that cannot be set up ends its test.
+#![allow(clippy::unwrap_used)]
+
+pub mod client;
+pub mod dns;
+pub mod fault;
+pub mod http;
+pub mod loopback;
+pub mod pki;
+pub mod puppet;
+pub mod raw;
+pub mod server;
+
+use std::time::Duration;
+
+/// Waits until `condition` holds, and panics with `what` if it still does not after ten seconds.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let poll = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), poll).await.is_ok(), "still not so after 10 s: {what}");
+}
