@@ -11,6 +11,8 @@ pub mod client;
 pub mod dns;
 pub mod fault;
 pub mod http;
+pub mod journal;
+pub mod lab;
 pub mod loopback;
 pub mod pki;
 pub mod puppet;

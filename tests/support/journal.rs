@@ -1,0 +1,78 @@
+//! The shim's log lines about connections, kept for tests to read.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use tracing::field::{Field, Visit};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The lines so far. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Journal(Arc<Mutex<Vec<Line>>>);
+
+/// One line: its fields in their order, the text among them as `message`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line(Vec<(&'static str, String)>);
+
+impl Journal {
+    /// Starts to listen on this thread, until the guard is dropped.
+    pub fn listen(&self) -> DefaultGuard {
+        tracing_subscriber::registry().with(self.clone()).set_default()
+    }
+
+    /// The lines so far.
+    pub fn lines(&self) -> Vec<Line> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Waits until there are `count` lines, and takes all there are.
+    pub async fn take(&self, count: usize) -> Vec<Line> {
+        super::eventually(&format!("{count} log lines"), || self.0.lock().unwrap().len() >= count).await;
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Line {
+    /// The value of a field.
+    pub fn get(&self, field: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == field).map(|(_, value)| value.as_str())
+    }
+}
+
+impl fmt::Display for Line {
+    /// As on a terminal: the text, then the fields.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.get("message").unwrap_or_default())?;
+        for (name, value) in self.0.iter().filter(|(name, _)| *name != "message") {
+            if value.is_empty() || value.contains([' ', '"']) {
+                write!(f, " {name}={value:?}")?;
+            } else {
+                write!(f, " {name}={value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Journal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "puppet_shim::connection" {
+            let mut line = Line::default();
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line);
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.push((field.name(), value.into()));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.push((field.name(), format!("{value:?}")));
+    }
+}
