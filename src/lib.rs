@@ -24,3 +24,4 @@ pub mod report;
 pub mod role;
 pub mod sniff;
 pub mod tunnel;
+pub mod state;
