@@ -1,16 +1,35 @@
 //! What an admin may set, and what holds where nothing is set.
 
+mod diagnostic;
+mod draft;
+mod file;
+mod findings;
+mod keys;
+mod roles;
+mod rules;
+mod section;
+mod syntax;
+mod unit;
+mod value;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::host::{Host, HostPort};
 use crate::role::Role;
 
+pub use diagnostic::{Diagnostic, Place, Severity};
+pub use file::{Accepted, Rejected};
+pub use keys::{TABLES, Table};
+
 /// A whole, valid configuration. `Config::default()` is what holds without any file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Addresses to listen on. Default: 127.0.0.1:8139 and `[::1]:8139`. Port 0 takes a free port (tests).
     pub listen: Vec<SocketAddr>,
+    /// Whether a listener may be elsewhere than on loopback. Default: no. Anyone who can reach such a listener uses this host's way to the
+    /// servers, its network position and its proxy; the servers still ask everyone for a certificate, but no firewall tells them apart.
+    pub allow_remote_clients: bool,
     /// The domain of the short names and of the SRV records, lower case, without a trailing dot. `None`: found as Facter
     /// finds it ([`crate::domain`]), failing that the requested name's own.
     pub domain: Option<String>,
@@ -48,7 +67,7 @@ pub struct RoleConfig {
     /// Ports that mean this role: with an official name, or as a listener's own port.
     pub ports: Vec<u16>,
     /// Owner name of its SRV records. `_service._proto` alone is looked for under the domain, anything longer is absolute. `None`: no
-    /// SRV records of its own.
+    /// SRV records of its own, in a file `srv = false`.
     pub srv: Option<String>,
     /// Whether the records of `compile` serve when it has none of its own.
     pub fallback: bool,
@@ -105,6 +124,7 @@ impl Default for Config {
                 SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
                 SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port),
             ],
+            allow_remote_clients: false,
             domain: None,
             foreign: Foreign::Refuse,
             roles: vec![

@@ -1,0 +1,136 @@
+//! A configuration while it is read: every value remembers where it was written, so that rules about several of them
+//! can point at one.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::findings::{At, Span};
+use super::{Config, DnsConfig, Foreign, Limits, RoleConfig, StaticServer, Timeouts};
+use crate::role::Role;
+
+/// A [`Config`] with places. A scalar is `None` where what was written could not be read, and a list then lacks items:
+/// no rule may conclude anything from what is missing.
+pub(super) struct Draft {
+    pub(super) listen: Vec<At<SocketAddr>>,
+    pub(super) allow_remote_clients: Option<At<bool>>,
+    pub(super) domain: Option<At<String>>,
+    pub(super) foreign: Option<At<Foreign>>,
+    pub(super) roles: Vec<RoleDraft>,
+    pub(super) sniff: Option<At<Duration>>,
+    pub(super) connect: Option<At<Duration>>,
+    pub(super) budget: Option<At<Duration>>,
+    pub(super) idle: Option<At<Duration>>,
+    pub(super) connections: Option<At<usize>>,
+    pub(super) hello: Option<At<usize>>,
+    pub(super) nameservers: Vec<At<SocketAddr>>,
+    pub(super) dns_timeout: Option<At<Duration>>,
+}
+
+/// A [`RoleConfig`] with places.
+pub(super) struct RoleDraft {
+    pub(super) role: Role,
+    /// Where its table is, if it has one.
+    pub(super) header: Option<Span>,
+    pub(super) names: Vec<At<String>>,
+    pub(super) ports: Vec<At<u16>>,
+    pub(super) srv: Option<At<Option<String>>>,
+    pub(super) fallback: Option<At<bool>>,
+    pub(super) servers: Vec<At<StaticServer>>,
+}
+
+impl RoleDraft {
+    /// A role of the site's own before its table has been read: nothing leads to it and it leads nowhere but to the
+    /// requested name itself.
+    pub(super) fn new(role: &str) -> Self {
+        let (names, ports, servers) = (Vec::new(), Vec::new(), Vec::new());
+        RoleDraft::of(RoleConfig { role: Role::new(role), names, ports, srv: None, fallback: false, servers })
+    }
+
+    fn of(config: RoleConfig) -> Self {
+        RoleDraft {
+            role: config.role,
+            header: None,
+            names: unwritten(config.names),
+            ports: unwritten(config.ports),
+            srv: some(config.srv),
+            fallback: some(config.fallback),
+            servers: unwritten(config.servers),
+        }
+    }
+
+    fn into_config(self) -> RoleConfig {
+        RoleConfig {
+            role: self.role,
+            names: values(self.names),
+            ports: values(self.ports),
+            srv: self.srv.and_then(|at| at.value),
+            fallback: self.fallback.is_some_and(|at| at.value),
+            servers: values(self.servers),
+        }
+    }
+}
+
+impl Default for Draft {
+    /// The defaults, written nowhere.
+    fn default() -> Self {
+        let Config { listen, allow_remote_clients, domain, foreign, roles, timeouts, limits, dns } = Config::default();
+        Draft {
+            listen: unwritten(listen),
+            allow_remote_clients: some(allow_remote_clients),
+            domain: domain.map(At::default_of),
+            foreign: some(foreign),
+            roles: roles.into_iter().map(RoleDraft::of).collect(),
+            sniff: some(timeouts.sniff),
+            connect: some(timeouts.connect),
+            budget: some(timeouts.budget),
+            idle: some(timeouts.idle),
+            connections: some(limits.connections),
+            hello: some(limits.hello),
+            nameservers: unwritten(dns.servers),
+            dns_timeout: some(dns.timeout),
+        }
+    }
+}
+
+impl Draft {
+    /// The configuration. Asked only where there was no error, so nothing is missing; what were missing would be the default.
+    pub(super) fn into_config(self) -> Config {
+        let Config { allow_remote_clients, foreign, timeouts, limits, dns, .. } = Config::default();
+        Config {
+            listen: values(self.listen),
+            allow_remote_clients: value_or(self.allow_remote_clients, allow_remote_clients),
+            domain: self.domain.map(|at| at.value),
+            foreign: value_or(self.foreign, foreign),
+            roles: self.roles.into_iter().map(RoleDraft::into_config).collect(),
+            timeouts: Timeouts {
+                sniff: value_or(self.sniff, timeouts.sniff),
+                connect: value_or(self.connect, timeouts.connect),
+                budget: value_or(self.budget, timeouts.budget),
+                idle: value_or(self.idle, timeouts.idle),
+            },
+            limits: Limits {
+                connections: value_or(self.connections, limits.connections),
+                hello: value_or(self.hello, limits.hello),
+            },
+            dns: DnsConfig { servers: values(self.nameservers), timeout: value_or(self.dns_timeout, dns.timeout) },
+        }
+    }
+}
+
+fn unwritten<T>(values: Vec<T>) -> Vec<At<T>> {
+    values.into_iter().map(At::default_of).collect()
+}
+
+// An `Option` because that is what the fields are.
+#[allow(clippy::unnecessary_wraps)]
+fn some<T>(value: T) -> Option<At<T>> {
+    Some(At::default_of(value))
+}
+
+fn values<T>(items: Vec<At<T>>) -> Vec<T> {
+    items.into_iter().map(|at| at.value).collect()
+}
+
+fn value_or<T>(at: Option<At<T>>, default: T) -> T {
+    at.map_or(default, |at| at.value)
+}

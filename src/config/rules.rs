@@ -1,0 +1,321 @@
+//! What cannot be seen in one value alone: errors and warnings about several of them together.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::diagnostic::{Problem, quoted};
+use super::draft::{Draft, RoleDraft};
+use super::findings::{At, Findings};
+use super::unit::write_duration;
+use super::{Foreign, keys};
+use crate::host::Host;
+
+/// Finds what makes the configuration unusable.
+pub(super) fn errors(draft: &Draft, findings: &mut Findings<'_>) {
+    listeners(draft, findings);
+    remote_listeners(draft, findings);
+    shared_names(draft, findings);
+    shared_ports(draft, findings);
+    own_listeners(draft, findings);
+    compile_fallback(draft, findings);
+    if let (Some(connect), Some(budget)) = (&draft.connect, &draft.budget)
+        && connect.value > budget.value
+        && let Some(span) = connect.span.as_ref().or(budget.span.as_ref())
+    {
+        let (connect, budget) = (write_duration(connect.value), write_duration(budget.value));
+        findings.error(
+            span,
+            Problem::new(
+                format!("connect, {connect}, is longer than budget, {budget}, which bounds all attempts together"),
+                "write a longer budget or a shorter connect",
+            ),
+        );
+    }
+}
+
+/// Finds what probably does not do what was meant, in a configuration that can be used.
+pub(super) fn warnings(draft: &Draft, findings: &mut Findings<'_>) {
+    repetitions(draft, findings);
+    for role in &draft.roles {
+        unreachable_role(role, draft, findings);
+    }
+    ca_fallback(draft, findings);
+    if let Some(At { value: true, span: Some(span) }) = &draft.allow_remote_clients
+        && draft.listen.iter().all(|listener| is_loopback(listener.value.ip()))
+    {
+        findings.warning(
+            span,
+            Problem::new("allow_remote_clients changes nothing: every listener is on loopback", "leave it out"),
+        );
+    }
+    if let (Some(timeout), Some(budget)) = (&draft.dns_timeout, &draft.budget)
+        && timeout.value >= budget.value
+        && let Some(span) = timeout.span.as_ref().or(budget.span.as_ref())
+    {
+        findings.warning(
+            span,
+            Problem::new(
+                format!(
+                    "one slow DNS answer, {}, can use up the budget of {}",
+                    write_duration(timeout.value),
+                    write_duration(budget.value)
+                ),
+                "write a longer budget or a shorter DNS timeout",
+            ),
+        );
+    }
+}
+
+/// No two may want the same socket.
+fn listeners(draft: &Draft, findings: &mut Findings<'_>) {
+    for (at, listener) in draft.listen.iter().enumerate() {
+        // Port 0 is another port each time.
+        let Some(earlier) = draft.listen[..at].iter().find(|e| e.value.port() != 0 && takes(e.value, listener.value))
+        else {
+            continue;
+        };
+        if let Some(span) = &listener.span {
+            findings.error(
+                span,
+                Problem::new(
+                    format!("{} and the listener {} need the same socket", listener.value, earlier.value),
+                    "leave one of them out",
+                ),
+            );
+        }
+    }
+}
+
+/// Whether two listeners cannot both be bound: the same address, or one that stands for all of its family.
+fn takes(a: SocketAddr, b: SocketAddr) -> bool {
+    let (x, y) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() == b.port() && x.is_ipv4() == y.is_ipv4() && (x == y || x.is_unspecified() || y.is_unspecified())
+}
+
+/// Whoever reaches a listener uses this host's way to the servers, so others on the network must be let in deliberately.
+fn remote_listeners(draft: &Draft, findings: &mut Findings<'_>) {
+    if draft.allow_remote_clients.as_ref().is_none_or(|allowed| allowed.value) {
+        return;
+    }
+    for At { value, span } in &draft.listen {
+        if let Some(span) = span
+            && !is_loopback(value.ip())
+        {
+            findings.error(
+                span,
+                Problem::new(
+                    format!("{value} is not on loopback: anyone who can reach it could use this host's way to the servers"),
+                    "write a loopback address such as 127.0.0.1 or, if that is meant, allow_remote_clients = true at the top level",
+                ),
+            );
+        }
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    // `::ffff:127.0.0.1` is loopback too.
+    ip.to_canonical().is_loopback()
+}
+
+/// A name leads to one role.
+fn shared_names(draft: &Draft, findings: &mut Findings<'_>) {
+    let domain = draft.domain.as_ref().map(|at| at.value.as_str());
+    let same = |a: &String, b: &String| bare(a, domain) == bare(b, domain);
+    clashes(&rows(draft, |role| &role.names), "name", same, |name| quoted(name), findings);
+}
+
+/// A port leads to one role.
+fn shared_ports(draft: &Draft, findings: &mut Findings<'_>) {
+    clashes(&rows(draft, |role| &role.ports), "port", u16::eq, u16::to_string, findings);
+}
+
+/// Every value of one kind with its role, what is written last at the end: there an error about two of them belongs.
+fn rows<'d, T>(draft: &'d Draft, of: impl Fn(&'d RoleDraft) -> &'d Vec<At<T>>) -> Vec<(&'d str, &'d At<T>)> {
+    let mut rows: Vec<_> =
+        draft.roles.iter().flat_map(|role| of(role).iter().map(|at| (role.role.as_str(), at))).collect();
+    rows.sort_by_key(|(_, at)| at.span.as_ref().map(|span| span.start));
+    rows
+}
+
+/// Reports each value that another role has had before.
+fn clashes<T>(
+    rows: &[(&str, &At<T>)],
+    noun: &str,
+    same: impl Fn(&T, &T) -> bool,
+    show: impl Fn(&T) -> String,
+    findings: &mut Findings<'_>,
+) {
+    for (index, (role, At { value, span })) in rows.iter().enumerate() {
+        let mut earlier = rows[..index].iter();
+        let Some((other, first)) = earlier.find(|(other, at)| other != role && same(&at.value, value)) else {
+            continue;
+        };
+        let Some(span) = span else { continue };
+        let origin = match &first.span {
+            Some(span) => format!("line {}", findings.place(span.start).line),
+            None => "a default".to_owned(),
+        };
+        let message = format!("{} is already a {noun} of the role {other} ({origin})", show(value));
+        findings.error(span, Problem::new(message, format!("write a {noun} that only {role} has")));
+    }
+}
+
+/// The name without the domain: one without a dot counts under the domain too.
+fn bare<'n>(name: &'n str, domain: Option<&str>) -> &'n str {
+    domain
+        .and_then(|domain| name.strip_suffix(domain)?.strip_suffix('.'))
+        .filter(|short| !short.contains('.'))
+        .unwrap_or(name)
+}
+
+/// A connection sent to one of our own listeners would come back to us for ever.
+fn own_listeners(draft: &Draft, findings: &mut Findings<'_>) {
+    for role in &draft.roles {
+        for At { value: server, span } in &role.servers {
+            // Without a port the requested one is dialled, which may be any of the role's.
+            let ports: Vec<_> = match server.port {
+                Some(port) => vec![port],
+                None => role.ports.iter().map(|at| at.value).collect(),
+            };
+            if let Some((listener, span)) = own(draft, &server.host, &ports).zip(span.as_ref()) {
+                findings.error(
+                    span,
+                    Problem::new(
+                        format!("this server is our own listener {listener}: the connection would come back for ever"),
+                        "write the server's own address, or leave it out",
+                    ),
+                );
+            }
+        }
+    }
+    if let Some(At { value: Foreign::Proxy(proxy), span: Some(span) }) = &draft.foreign
+        && let Some(listener) = own(draft, &proxy.host, &[proxy.port])
+    {
+        findings.error(
+            span,
+            Problem::new(
+                format!("this proxy is our own listener {listener}: the connection would come back for ever"),
+                "write the address of another proxy, \"direct\" or \"refuse\"",
+            ),
+        );
+    }
+}
+
+/// The listener that a connection to this host on one of these ports would reach.
+fn own(draft: &Draft, host: &Host, ports: &[u16]) -> Option<SocketAddr> {
+    let reaches = |listener: IpAddr| match host {
+        Host::Ip(ip) => {
+            listener.to_canonical() == ip.to_canonical()
+                || listener.is_unspecified() && (is_loopback(*ip) || ip.is_unspecified())
+        }
+        Host::Name(name) => name == "localhost" && (is_loopback(listener) || listener.is_unspecified()),
+    };
+    draft.listen.iter().map(|at| at.value).find(|listener| ports.contains(&listener.port()) && reaches(listener.ip()))
+}
+
+/// The records of compile are what others fall back to.
+fn compile_fallback(draft: &Draft, findings: &mut Findings<'_>) {
+    for role in draft.roles.iter().filter(|role| role.role.as_str() == "compile") {
+        if let Some(At { span: Some(span), .. }) = &role.fallback {
+            findings.error(
+                span,
+                Problem::new(
+                    "compile has no fallback: its own records are what the other roles fall back to",
+                    "leave this line out",
+                ),
+            );
+        }
+    }
+}
+
+/// Allowed, for a site whose compilers are all CAs too.
+fn ca_fallback(draft: &Draft, findings: &mut Findings<'_>) {
+    for role in draft.roles.iter().filter(|role| role.role.as_str() == "ca") {
+        if let Some(At { value: true, span: Some(span) }) = &role.fallback {
+            findings.warning(
+                span,
+                Problem::new(
+                    "certificate requests and the request for the CA's own certificate could go to a compiler that is no CA",
+                    "leave it out unless every compiler is a CA",
+                ),
+            );
+        }
+    }
+}
+
+/// Values that are written twice in one list.
+fn repetitions(draft: &Draft, findings: &mut Findings<'_>) {
+    let domain = draft.domain.as_ref().map(|at| at.value.as_str());
+    for role in &draft.roles {
+        repeated(
+            &role.names,
+            |a, b| bare(a, domain) == bare(b, domain),
+            |name, first| {
+                if name == first {
+                    format!("{} is written twice", quoted(name))
+                } else {
+                    format!(
+                        "{} says the same as {}: a name without a dot counts under the domain too",
+                        quoted(name),
+                        quoted(first)
+                    )
+                }
+            },
+            findings,
+        );
+        repeated(&role.ports, |a, b| a == b, |port, _| format!("{port} is written twice"), findings);
+        repeated(&role.servers, |a, b| a == b, |_, _| "this server is written twice".into(), findings);
+    }
+    repeated(
+        &draft.nameservers,
+        |a, b| a == b,
+        |address, _| format!("the nameserver {address} is written twice"),
+        findings,
+    );
+}
+
+fn repeated<T>(
+    items: &[At<T>],
+    same: impl Fn(&T, &T) -> bool,
+    say: impl Fn(&T, &T) -> String,
+    findings: &mut Findings<'_>,
+) {
+    for (index, At { value, span }) in items.iter().enumerate() {
+        if let Some(first) = items[..index].iter().find(|first| same(&first.value, value))
+            && let Some(span) = span
+        {
+            findings.warning(span, Problem::new(say(value, &first.value), "leave one of them out"));
+        }
+    }
+}
+
+/// A role that no connection can have: its rows of the table (name, port) are missing or cannot be reached.
+fn unreachable_role(role: &RoleDraft, draft: &Draft, findings: &mut Findings<'_>) {
+    let Some(span) = &role.header else { return };
+    if !role.names.is_empty() {
+        return;
+    }
+    let name = role.role.as_str();
+    if role.ports.is_empty() {
+        let builtin = ["ca", "compile", "files", "report"];
+        let message = format!("nothing leads to the role {name}: it has neither names nor ports");
+        let help = match keys::nearest(name, builtin).filter(|near| *near != name) {
+            Some(near) => format!("write names or ports, or [role.{near}] if that role is meant"),
+            None => "write names or ports".to_owned(),
+        };
+        findings.warning(span, Problem::new(message, help));
+        return;
+    }
+    // A port tells the role with an official name, or as a listener's own.
+    let official = draft.roles.iter().any(|role| role.role.as_str() == "compile" && !role.names.is_empty());
+    let listening =
+        draft.listen.iter().any(|listener| role.ports.iter().any(|port| port.value == listener.value.port()));
+    if !official && !listening {
+        findings.warning(
+            span,
+            Problem::new(
+                format!("nothing leads to the role {name}: its ports count with a name of compile, or on a listener of theirs"),
+                "write names for it or for compile",
+            ),
+        );
+    }
+}

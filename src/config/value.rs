@@ -1,0 +1,224 @@
+//! One TOML value to what it means, or to a problem that says what to write instead.
+//!
+//! Each function here has one shape, value in, meaning or [`Problem`] out, and knows neither its key nor its place.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::diagnostic::{Problem, quoted};
+use super::unit;
+use super::{Foreign, StaticServer};
+use crate::host::{Host, HostError, HostPort, split_port};
+
+/// The problem of a value of the wrong type.
+pub(super) fn mistyped(value: &DeValue<'_>, wanted: &str, example: &str) -> Problem {
+    let found = match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    };
+    Problem::new(format!("expected {wanted}, found {found}"), format!("write {example}"))
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Problem> {
+    value.as_bool().ok_or_else(|| match value.as_str() {
+        Some(text @ ("true" | "false")) => mistyped(value, "a boolean", &format!("{text} without quotes")),
+        _ => mistyped(value, "a boolean", "true or false"),
+    })
+}
+
+/// A duration with its unit, within a range.
+pub(super) fn duration(value: &DeValue<'_>, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
+    match value {
+        DeValue::String(text) => unit::duration(text, range),
+        DeValue::Integer(number) => Err(unit::bare_duration(&number.to_string())),
+        _ => Err(mistyped(value, "a duration", "a number and its unit in quotes, such as \"2s\"")),
+    }
+}
+
+/// A size in bytes with its unit, within a range.
+pub(super) fn size(value: &DeValue<'_>, range: &RangeInclusive<u64>) -> Result<usize, Problem> {
+    let bytes = match value {
+        DeValue::String(text) => unit::size(text, range)?,
+        DeValue::Integer(number) => return Err(unit::bare_size(&number.to_string())),
+        _ => return Err(mistyped(value, "a size", "a number and its unit in quotes, such as \"16KiB\"")),
+    };
+    // The ranges of the settings fit any pointer width.
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+/// A whole number within a range.
+pub(super) fn count(value: &DeValue<'_>, range: &RangeInclusive<usize>) -> Result<usize, Problem> {
+    let help = || format!("write a number from {} to {}", range.start(), range.end());
+    match value {
+        DeValue::Integer(number) => usize::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .filter(|n| range.contains(n))
+            .ok_or_else(|| Problem::new(format!("{number} is out of range"), help())),
+        _ => Err(mistyped(value, "an integer", &format!("{} without quotes", &help()["write ".len()..]))),
+    }
+}
+
+/// A port from 1 to 65535.
+pub(super) fn port(value: &DeValue<'_>) -> Result<u16, Problem> {
+    match value {
+        DeValue::Integer(number) => u16::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| Problem::new(format!("{number} is not a port"), "write a number from 1 to 65535")),
+        _ => Err(mistyped(value, "a port", "a number from 1 to 65535 without quotes, such as 8140")),
+    }
+}
+
+/// An address and port to listen on.
+pub(super) fn listener(value: &DeValue<'_>) -> Result<SocketAddr, Problem> {
+    let text = value.as_str().ok_or_else(|| mistyped(value, "an address and port", "\"127.0.0.1:8139\""))?;
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    Err(match split_port(text) {
+        Ok((Host::Name(name), port)) => Problem::new(
+            format!("{} is a name, and a listener needs an address", quoted(&name)),
+            format!("write \"127.0.0.1:{}\"", port.unwrap_or(8139)),
+        ),
+        Ok((Host::Ip(IpAddr::V6(ip)), _)) => {
+            Problem::new(format!("{} has no port", quoted(text)), format!("write \"[{ip}]:8139\""))
+        }
+        Ok((Host::Ip(ip), _)) => Problem::new(format!("{} has no port", quoted(text)), format!("write \"{ip}:8139\"")),
+        Err(_) => Problem::new(
+            format!("{} is not an address and port", quoted(text)),
+            "write it like \"127.0.0.1:8139\" or \"[::1]:8139\"",
+        ),
+    })
+}
+
+/// The domain, lower case and without a trailing dot.
+pub(super) fn domain(value: &DeValue<'_>) -> Result<String, Problem> {
+    const EXAMPLE: &str = "\"example.com\"";
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a domain", EXAMPLE))?;
+    match text.parse() {
+        Ok(Host::Name(name)) => Ok(name),
+        Ok(Host::Ip(_)) => Err(Problem::new(
+            format!("{} is an address, not a domain", quoted(text)),
+            format!("write a name such as {EXAMPLE}"),
+        )),
+        Err(HostError::Empty) => Err(Problem::new(
+            "the domain is empty",
+            "write a name, or leave the key out: the host's own domain is found then",
+        )),
+        Err(why) => Err(Problem::new(
+            format!("{} is not a domain: {why}", quoted(text)),
+            format!("write a name such as {EXAMPLE}"),
+        )),
+    }
+}
+
+/// A name that means a role.
+pub(super) fn name(value: &DeValue<'_>) -> Result<String, Problem> {
+    const EXAMPLE: &str = "\"puppet\" or \"puppet.example.com\"";
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a host name", EXAMPLE))?;
+    let problem = |message: String| Problem::new(message, format!("write a host name such as {EXAMPLE}"));
+    match text.parse() {
+        // Puppet's default `no_proxy` is "localhost, 127.0.0.1" and matches the end of a name.
+        Ok(Host::Name(name)) if name == "localhost" || name.ends_with(".localhost") => Err(problem(format!(
+            "{} cannot be a role's name: no server's certificate should carry it, and Puppet's default no_proxy skips the \
+             proxy for it",
+            quoted(text)
+        ))),
+        Ok(Host::Name(name)) => Ok(name),
+        Ok(Host::Ip(_)) => Err(problem(format!("{} is an address, and a role is told by a name", quoted(text)))),
+        Err(why) => Err(match split_port(text) {
+            Ok((Host::Name(host), Some(port))) => Problem::new(
+                format!("{} has a port", quoted(text)),
+                format!("write \"{host}\" here, and {port} in the role's ports"),
+            ),
+            _ => problem(format!("{} is not a host name: {why}", quoted(text))),
+        }),
+    }
+}
+
+/// The owner name of a role's SRV records; `false` for none.
+pub(super) fn srv(value: &DeValue<'_>) -> Result<Option<String>, Problem> {
+    const EXAMPLE: &str = "a name such as \"_x-puppet._tcp\", or false for no SRV records";
+    let text = match value {
+        DeValue::Boolean(false) => return Ok(None),
+        DeValue::String(text) => text,
+        _ => return Err(mistyped(value, "the name of SRV records", EXAMPLE)),
+    };
+    let problem = |why: &str| {
+        Problem::new(format!("{} is not the name of SRV records: {why}", quoted(text)), format!("write {EXAMPLE}"))
+    };
+    match text.parse() {
+        Ok(Host::Name(name)) if name.split('.').take_while(|label| label.starts_with('_')).count() >= 2 => {
+            Ok(Some(name))
+        }
+        Ok(_) => Err(problem("it does not begin with _SERVICE._PROTOCOL")),
+        Err(why) => Err(problem(&why.to_string())),
+    }
+}
+
+/// A server, with or without a port.
+pub(super) fn static_server(value: &DeValue<'_>) -> Result<StaticServer, Problem> {
+    const EXAMPLE: &str = "\"compiler1.example.com\" or \"compiler1.example.com:8140\"";
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a server", EXAMPLE))?;
+    match split_port(text) {
+        Ok((host, port)) => Ok(StaticServer { host, port }),
+        Err(why) => {
+            Err(Problem::new(format!("{} is not a server: {why}", quoted(text)), format!("write it like {EXAMPLE}")))
+        }
+    }
+}
+
+/// A nameserver's address; its port is 53 unless written.
+pub(super) fn nameserver(value: &DeValue<'_>) -> Result<SocketAddr, Problem> {
+    const EXAMPLE: &str = "\"192.0.2.53\" or \"192.0.2.53:5353\"";
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a nameserver's address", EXAMPLE))?;
+    match split_port(text) {
+        Ok((Host::Ip(ip), port)) => Ok(SocketAddr::new(ip, port.unwrap_or(53))),
+        Ok((Host::Name(_), _)) => Err(Problem::new(
+            format!("{} is a name, and a nameserver is needed to look it up", quoted(text)),
+            format!("write its address, like {EXAMPLE}"),
+        )),
+        Err(why) => {
+            Err(Problem::new(format!("{} is not an address: {why}", quoted(text)), format!("write it like {EXAMPLE}")))
+        }
+    }
+}
+
+/// What becomes of foreign names.
+pub(super) fn foreign(value: &DeValue<'_>) -> Result<Foreign, Problem> {
+    const EXAMPLE: &str = "\"refuse\", \"direct\" or \"http://proxy.example.com:3128\"";
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a policy or a proxy", EXAMPLE))?;
+    match text {
+        "refuse" => return Ok(Foreign::Refuse),
+        "direct" => return Ok(Foreign::Direct),
+        _ => {}
+    }
+    let problem = |why: &str| Problem::new(format!("{} {why}", quoted(text)), format!("write {EXAMPLE}"));
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(problem("is neither a policy nor a proxy"));
+    };
+    if scheme != "http" {
+        return Err(problem("is not a proxy reached by http://"));
+    }
+    if rest.contains('@') {
+        // Not quoted: this line goes to logs.
+        return Err(Problem::new("a proxy with a user name or password is not supported", format!("write {EXAMPLE}")));
+    }
+    match rest.strip_suffix('/').unwrap_or(rest).parse::<HostPort>() {
+        Ok(proxy) => Ok(Foreign::Proxy(proxy)),
+        Err(HostError::NoPort) => Err(Problem::new(
+            format!("{} has no port", quoted(text)),
+            format!("write the proxy's port too, such as \"{}:3128\"", text.trim_end_matches('/')),
+        )),
+        Err(why) => Err(problem(&format!("is not a proxy: {why}"))),
+    }
+}
