@@ -22,6 +22,7 @@ use crate::role::Role;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use file::{Accepted, Rejected};
 pub use keys::{TABLES, Table};
+pub(crate) use source::missing;
 pub use source::{InForce, Origin, default_file, in_force};
 
 /// A whole, valid configuration. `Config::default()` is what holds without any file.

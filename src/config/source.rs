@@ -120,7 +120,7 @@ fn from_file(file: PathBuf, must_exist: bool, state: &StateDirectory) -> InForce
 }
 
 /// The error of a named file that is not there.
-fn missing(file: &Path) -> Diagnostic {
+pub(crate) fn missing(file: &Path) -> Diagnostic {
     about_file(file, "there is no such file", "name one that exists, or none for the default")
 }
 
