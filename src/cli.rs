@@ -1,3 +1,38 @@
-//! One file per command.
+//! The command line: one file per command.
 
 pub mod check;
+pub mod resolve;
+pub mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sends each connection of a Puppet agent to the right server of its role
+///
+/// A layer 4 load balancer on the agent's own host: works out by SNI, port or CONNECT target which role a connection is for, finds that role's servers by DNS
+/// SRV, and tunnels the agent's own TLS to one of them.
+#[derive(Debug, Parser)]
+#[command(name = "puppet-shim", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Check(check::CheckArgs),
+    Resolve(resolve::ResolveArgs),
+}
+
+impl Cli {
+    /// Carries out the command.
+    pub fn execute(&self) -> ExitCode {
+        match &self.command {
+            Command::Run(args) => run::run(args),
+            Command::Check(args) => check::check(args),
+            Command::Resolve(args) => resolve::resolve(args),
+        }
+    }
+}

@@ -8,20 +8,29 @@
 //!           CONNECT              │            └─ next candidate
 //!                      discovery ┘◄─ SRV
 //! ```
+//!
+//! [`connection`] is that line in code; [`daemon`] wires the parts; [`report`] is what is known of a connection at its end.
 
 pub mod cli;
 pub mod config;
-pub mod connection;
 pub mod daemon;
-pub mod dial;
+pub mod log;
+pub mod state;
+
+pub mod connection;
+pub mod listen;
+
+pub mod sniff;
+
+pub mod host;
+pub mod role;
+
 pub mod discovery;
 pub mod domain;
-pub mod error;
-pub mod host;
-pub mod listen;
-pub mod log;
-pub mod report;
-pub mod role;
-pub mod sniff;
+
+pub mod dial;
+
 pub mod tunnel;
-pub mod state;
+
+pub mod error;
+pub mod report;

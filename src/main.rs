@@ -1,2 +1,10 @@
 //! The `puppet-shim` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use puppet_shim::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().execute()
+}

@@ -1,0 +1,300 @@
+//! `puppet-shim resolve`: where a name would go, and why.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::config::{self, Config, Foreign};
+use crate::daemon::Site;
+use crate::discovery::srv::{self, Srv};
+use crate::discovery::{Found, Source};
+use crate::host::{HostError, HostPort, split_port};
+use crate::listen::leads_back;
+use crate::role::{Asked, Role, Row, Via};
+use crate::state::StateDirectory;
+
+/// Puppet's `serverport`.
+const SERVER_PORT: u16 = 8140;
+
+/// `EX_USAGE` of sysexits.h.
+const NO_NAME: u8 = 64;
+
+/// Show where a name or role would go, and why
+///
+/// Asks DNS as the daemon would and prints how the name is classified and by which row of the (name, port) table, the records asked for, the targets
+/// with priority, weight, addresses and TTL, and the order in which they would be tried. The order is drawn anew each time. Exits with 1 where
+/// there is no server to try.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ResolveArgs {
+    /// A server's name as the agent would ask for it, or a role: ca, compile, files, report
+    #[arg(value_name = "NAME[:PORT]|ROLE")]
+    pub what: String,
+
+    /// Print JSON, for machines
+    #[arg(long)]
+    pub json: bool,
+
+    /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// The whole answer.
+#[derive(Debug, Serialize)]
+pub struct Resolution {
+    /// What was asked, as it was understood.
+    pub asked: String,
+    /// The row that decided; absent where a role was asked for.
+    pub row: Option<Row>,
+    /// The role, if it is one's.
+    pub role: Option<Role>,
+    /// What that means, in a sentence.
+    pub because: String,
+    /// The domain of short names and SRV records.
+    pub domain: Option<String>,
+    /// The record sets asked for, in order.
+    pub records: Vec<RecordSet>,
+    /// Who named the servers.
+    pub source: Option<Source>,
+    /// In the order in which they would be tried.
+    pub servers: Vec<Candidate>,
+}
+
+/// One record set.
+#[derive(Debug, Serialize)]
+pub struct RecordSet {
+    /// Its owner name.
+    pub owner: String,
+    /// How many records it has.
+    pub records: usize,
+    /// How long they hold.
+    pub ttl_seconds: Option<u64>,
+    /// The nameserver that answered.
+    pub nameserver: Option<String>,
+    /// Why there is no answer.
+    pub error: Option<String>,
+}
+
+/// One server to try.
+#[derive(Debug, Serialize)]
+pub struct Candidate {
+    /// Its name or address.
+    pub host: String,
+    /// The port that would be dialled.
+    pub port: u16,
+    /// SRV priority (of a static server: its place in the list).
+    pub priority: u16,
+    /// SRV weight.
+    pub weight: u16,
+    /// Its addresses, in the order in which they would be tried.
+    pub addresses: Vec<IpAddr>,
+    /// How long DNS lets the addresses hold.
+    pub ttl_seconds: Option<u64>,
+    /// Why it would not be tried, or could not.
+    pub problem: Option<String>,
+}
+
+/// Runs the command.
+pub fn resolve(args: &ResolveArgs) -> ExitCode {
+    let config = config::in_force(args.config.as_deref(), &StateDirectory::find());
+    let mut err = io::stderr().lock();
+    for diagnostic in &config.diagnostics {
+        let _ = writeln!(err, "{diagnostic}");
+    }
+    if config.origin.is_fallback() {
+        let _ = writeln!(err, "resolving with {}", config.origin);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(err, "puppet-shim: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let resolution = match runtime.block_on(answer(&config.config, &args.what)) {
+        Ok(resolution) => resolution,
+        Err(error) => {
+            let _ = writeln!(
+                err,
+                "puppet-shim: {:?} is no name: {error}; write NAME, NAME:PORT or a role, such as puppet:8140 or ca",
+                args.what
+            );
+            return NO_NAME.into();
+        }
+    };
+    let text = if args.json {
+        serde_json::to_string_pretty(&resolution).unwrap_or_default() + "\n"
+    } else {
+        resolution.to_text()
+    };
+    let told = io::stdout().lock().write_all(text.as_bytes());
+    let usable = resolution.servers.iter().any(|s| s.problem.is_none());
+    if told.is_ok() && usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Looks everything up as a connection would.
+pub async fn answer(config: &Config, what: &str) -> Result<Resolution, HostError> {
+    let site = Site::new(config);
+    let mut resolution = Resolution {
+        asked: what.into(),
+        row: None,
+        role: None,
+        because: String::new(),
+        domain: site.table.domain().map(str::to_owned),
+        records: Vec::new(),
+        source: None,
+        servers: Vec::new(),
+    };
+    let found = match site.table.role(what) {
+        Some(role) => {
+            let nobody = Asked { via: Via::Tls, host: None, port: SERVER_PORT };
+            let mut asked = nobody.clone();
+            // A role is asked for by the first of its own names.
+            asked.host = role.names.first().and_then(|name| name.parse().ok());
+            resolution.because = "the role itself was asked for".into();
+            resolution.role = Some(role.role.clone());
+            site.discovery.servers(&site.table, role, &asked).await
+        }
+        None => by_name(config, &site, what, &mut resolution).await?,
+    };
+    for step in &found.steps {
+        resolution.records.push(match &step.result {
+            Ok(known) => RecordSet {
+                owner: step.owner.clone(),
+                records: known.answer.records.len(),
+                ttl_seconds: Some(known.answer.ttl.as_secs()),
+                nameserver: Some(known.answer.from.to_string()),
+                error: None,
+            },
+            Err(failure) => RecordSet {
+                owner: step.owner.clone(),
+                records: 0,
+                ttl_seconds: None,
+                nameserver: None,
+                error: Some(failure.to_string()),
+            },
+        });
+    }
+    resolution.source = found.source;
+    for server in srv::order(&found.servers, &mut fastrand::Rng::new()) {
+        resolution.servers.push(candidate(config, &site, &server).await);
+    }
+    Ok(resolution)
+}
+
+/// A name goes through the table, as CONNECT would take it.
+async fn by_name(config: &Config, site: &Site, what: &str, resolution: &mut Resolution) -> Result<Found, HostError> {
+    let (host, port) = split_port(what)?;
+    let asked = Asked { via: Via::Connect, host: Some(host.clone()), port: port.unwrap_or(SERVER_PORT) };
+    resolution.asked = asked.to_string();
+    let (row, role) = site.table.classify(&asked);
+    if row == Row::Foreign
+        && let Some((role, server)) = site.discovery.target(&site.table, &asked).await
+    {
+        resolution.row = Some(Row::Target);
+        resolution.role = Some(role.role.clone());
+        resolution.because = format!("{host} is a current target of {}: it means that very server", role.role);
+        return Ok(Found { source: Some(Source::Target), servers: vec![server], steps: Vec::new() });
+    }
+    resolution.row = Some(row);
+    resolution.role = role.map(|r| r.role.clone());
+    let Some(role) = role else {
+        let itself = |host, port| Srv { priority: 0, weight: 0, port, target: Some(host) };
+        let (because, servers) = match &config.foreign {
+            Foreign::Refuse => ("it is refused: foreign = \"refuse\"".to_owned(), Vec::new()),
+            Foreign::Direct => {
+                ("it is connected to directly: foreign = \"direct\"".to_owned(), vec![itself(host, asked.port)])
+            }
+            Foreign::Proxy(HostPort { host, port }) => {
+                (format!("it is handed to the proxy {host}:{port}"), vec![itself(host.clone(), *port)])
+            }
+        };
+        resolution.because = format!("no role has this name, and no role has it as a target; {because}");
+        return Ok(Found { source: None, servers, steps: Vec::new() });
+    };
+    resolution.because = match row {
+        Row::OwnName => format!("{host} belongs to {} alone, on any port", role.role),
+        Row::OfficialPort => format!("{host} is an official name, and {} is the port of {}", asked.port, role.role),
+        _ => format!("{host} is an official name, and no other role has port {}", asked.port),
+    };
+    Ok(site.discovery.servers(&site.table, role, &asked).await)
+}
+
+async fn candidate(config: &Config, site: &Site, server: &Srv) -> Candidate {
+    let mut candidate = Candidate {
+        host: server.target.as_ref().map(ToString::to_string).unwrap_or_default(),
+        port: server.port,
+        priority: server.priority,
+        weight: server.weight,
+        addresses: Vec::new(),
+        ttl_seconds: None,
+        problem: None,
+    };
+    let Some(host) = &server.target else { return candidate };
+    match site.discovery.addresses(host).await {
+        Ok(found) => {
+            if found.ips.iter().all(|ip| leads_back((*ip, server.port).into(), &config.listen)) {
+                candidate.problem = Some("leads back to puppet-shim's own listener".into());
+            }
+            candidate.addresses = found.ips;
+            candidate.ttl_seconds = found.ttl.map(|ttl| ttl.as_secs());
+        }
+        Err(why) => candidate.problem = Some(why.to_string()),
+    }
+    candidate
+}
+
+impl Resolution {
+    /// For people.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "{}", self.asked)?;
+        match (&self.role, self.row) {
+            (Some(role), Some(row)) => writeln!(out, "  role     {role} (row {}: {})", row.as_str(), self.because)?,
+            (Some(role), None) => writeln!(out, "  role     {role} ({})", self.because)?,
+            (None, _) => writeln!(out, "  role     none ({})", self.because)?,
+        }
+        writeln!(out, "  domain   {}", self.domain.as_deref().unwrap_or("none known: each requested name's own"))?;
+        for set in &self.records {
+            write!(out, "  SRV      {}: ", set.owner)?;
+            match (&set.error, &set.nameserver) {
+                (Some(error), _) => writeln!(out, "no answer: {error}")?,
+                (None, from) => {
+                    let (from, ttl) = (from.as_deref().unwrap_or("?"), set.ttl_seconds.unwrap_or(0));
+                    writeln!(out, "{} records, TTL {ttl} s, from {from}", set.records)?;
+                }
+            }
+        }
+        let Some(widest) = self.servers.iter().map(|s| s.host.len() + 6).max() else {
+            return writeln!(out, "  servers  none");
+        };
+        let source = self.source.as_ref().map_or_else(|| "foreign".to_owned(), ToString::to_string);
+        writeln!(out, "  servers  by {source}, in the order tried if asked now:")?;
+        for (n, server) in self.servers.iter().enumerate() {
+            let named = format!("{}:{}", server.host, server.port);
+            write!(out, "  {:>5}  {named:<widest$}  priority {} weight {}", n + 1, server.priority, server.weight)?;
+            let addresses: Vec<_> = server.addresses.iter().map(ToString::to_string).collect();
+            if !addresses.is_empty() {
+                write!(out, "  {}", addresses.join(", "))?;
+            }
+            if let Some(ttl) = server.ttl_seconds {
+                write!(out, " (TTL {ttl} s)")?;
+            }
+            match &server.problem {
+                Some(problem) => writeln!(out, "  {problem}")?,
+                None => writeln!(out)?,
+            }
+        }
+        Ok(())
+    }
+}

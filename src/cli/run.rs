@@ -1,0 +1,104 @@
+//! `puppet-shim run`: the daemon.
+
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::task::Poll;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{self, Config, Severity};
+use crate::daemon::{BuildError, Daemon};
+use crate::log::{self, Style};
+use crate::state::StateDirectory;
+
+/// `EX_OSERR` of sysexits.h.
+const NO_RUNTIME: u8 = 71;
+/// `EX_UNAVAILABLE` of sysexits.h: nothing to listen on.
+const NOT_BOUND: u8 = 69;
+
+/// Descriptors beside those of the connections: listeners, log, DNS.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Carry the agent's connections, until SIGTERM or SIGINT
+///
+/// A configuration that cannot be used never stops it: the one accepted last holds instead, or the defaults, and the log says so.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: &RunArgs) -> ExitCode {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    log::init(Style::detect(env("JOURNAL_STREAM").as_deref(), env("NO_COLOR").is_some()), env("RUST_LOG").as_deref());
+    let config = configure(args);
+    raise_descriptor_limit(&config);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return NO_RUNTIME.into();
+        }
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            NOT_BOUND.into()
+        }
+    }
+}
+
+/// The configuration in force, with everything that is to be said of it said.
+fn configure(args: &RunArgs) -> Config {
+    let found = config::in_force(args.config.as_deref(), &StateDirectory::find());
+    for diagnostic in &found.diagnostics {
+        match diagnostic.severity {
+            Severity::Error => tracing::error!("{diagnostic}"),
+            Severity::Warning => tracing::warn!("{diagnostic}"),
+        }
+    }
+    if found.origin.is_fallback() {
+        tracing::error!("running with {}", found.origin);
+    } else {
+        tracing::info!("running with {}", found.origin);
+    }
+    found.config
+}
+
+async fn serve(config: Config) -> Result<(), BuildError> {
+    // Before the first connection, so that no signal is missed from the moment on that somebody can use the port.
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let daemon = Daemon::build(config).await?;
+    daemon.run(first_of(signals.into_iter().filter_map(Result::ok).collect())).await;
+    Ok(())
+}
+
+async fn first_of(mut signals: Vec<Signal>) {
+    poll_fn(|cx| {
+        let came = signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
+        if came { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Two descriptors for each connection; the usual soft limit of 1024 would end at half of what is configured.
+fn raise_descriptor_limit(config: &Config) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let needed = 2 * config.limits.connections as u64 + SPARE_DESCRIPTORS;
+    if current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let allowed = maximum.map_or(needed, |maximum| maximum.min(needed));
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum }).is_err() || allowed < needed {
+        tracing::warn!(
+            allowed,
+            needed,
+            "fewer descriptors than limits.connections may need; raise LimitNOFILE or lower limits.connections"
+        );
+    }
+}
