@@ -33,7 +33,8 @@ pub struct Shared {
 /// The answer to a CONNECT whose server has accepted. Any 2xx will do, and no body may follow.
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
-/// How long a refused client may take to read why. Closing at once, with bytes of its unread, would be a reset, and the reason lost.
+/// How long a refused client may take to read why. Closing at once, with bytes of its unread, would be a reset, and the
+/// reason lost.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection to a server, and how to begin.
@@ -149,13 +150,12 @@ fn candidates(found: &Found, role: &RoleConfig) -> Result<Vec<Srv>, Error> {
 /// A name that is nobody's: by policy.
 fn foreign(policy: &Foreign, wish: Wish, report: &mut Report) -> Result<Way, Error> {
     if wish.asked.via == Via::Tls {
-        return Err(Error::new(
-            Kind::NoRoute,
-            format_args!(
-                "{} is no Puppet server of this host's: no role has that name or port in the configuration",
-                wish.asked
-            ),
-        ));
+        let Asked { host, port, .. } = &wish.asked;
+        let what = match host {
+            Some(host) => format!("{host} is no role's name and no current target"),
+            None => "the connection carries no name (SNI)".into(),
+        };
+        return Err(Error::new(Kind::NoRoute, format_args!("{what}, and the listener's port {port} is no role's")));
     }
     let to = wish.host_port()?;
     report.source = Some(Source::Name);

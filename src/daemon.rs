@@ -42,7 +42,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// Looks at the host. Blocks for two seconds at most, where the domain is not configured and the host's own DNS is dead.
+    /// Looks at the host. Blocks for two seconds at most, where the domain is not configured and the host's own DNS is
+    /// dead.
     pub fn new(config: &Config) -> Self {
         let path = Path::new(RESOLV_CONF);
         let system = ResolvConf::read(path);
@@ -55,8 +56,8 @@ impl Site {
 }
 
 impl Daemon {
-    /// Binds every address that can be bound. One that cannot is said loudly and left out, for a host is better served by the rest than by nothing;
-    /// an IPv6 address on a host without IPv6 is only worth a warning.
+    /// Binds every address that can be bound. One that cannot is said loudly and left out, for a host is better served
+    /// by the rest than by nothing; an IPv6 address on a host without IPv6 is only worth a warning.
     ///
     /// # Errors
     ///
@@ -106,8 +107,8 @@ impl Daemon {
     }
 }
 
-/// Accepts and never waits for a connection: each has a task of its own. A place is taken before the connection, so that what is over the cap stays in the
-/// kernel's queue.
+/// Accepts and never waits for a connection: each has a task of its own. A place is taken before the connection, so
+/// that what is over the cap stays in the kernel's queue.
 async fn accept(listener: Listener, shared: Arc<Shared>, places: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {

@@ -98,8 +98,8 @@ impl Did {
 }
 
 impl Dialer<'_> {
-    /// Tries the servers in order, each address of each, until one accepts. Every attempt is entered in `tries` as it starts, so that
-    /// whoever gives up on the whole still knows what was done.
+    /// Tries the servers in order, each address of each, until one accepts. Every attempt is entered in `tries` as it
+    /// starts, so that whoever gives up on the whole still knows what was done.
     pub async fn dial(&self, servers: &[Srv], tries: &mut Vec<Try>) -> Option<TcpStream> {
         for server in servers {
             let Some(host) = &server.target else { continue };

@@ -1,7 +1,7 @@
 //! Where a role's servers come from.
 //!
-//! In order: its own SRV records; those of `compile`, where the role allows it; the static list; last the requested name itself. The first
-//! of them that names a server counts, so a site without any SRV record works as it did before.
+//! In order: its own SRV records; those of `compile`, where the role allows it; the static list; last the requested
+//! name itself. The first of them that names a server counts, so a site without any SRV record works as it did before.
 
 pub mod cache;
 pub mod dns;
@@ -147,7 +147,8 @@ impl Discovery {
         found
     }
 
-    /// The role that has this host as a current target, and the record that says so: the one with the requested port, if there is one.
+    /// The role that has this host as a current target, and the record that says so: the one with the requested port,
+    /// if there is one.
     pub async fn target<'t>(&self, table: &'t Table, asked: &Asked) -> Option<(&'t RoleConfig, Srv)> {
         let host = asked.host.as_ref()?;
         let mut best: Option<(&RoleConfig, Srv)> = None;
@@ -175,8 +176,8 @@ impl Discovery {
         best
     }
 
-    /// The addresses of a server, both families interleaved, IPv6 first as RFC 8305 §4 has it. A name without a dot is looked for under
-    /// the domain and the search list; one with a dot is absolute.
+    /// The addresses of a server, both families interleaved, IPv6 first as RFC 8305 §4 has it. A name without a dot is
+    /// looked for under the domain and the search list; one with a dot is absolute.
     pub async fn addresses(&self, host: &Host) -> Result<Addresses, NoAddress> {
         let name = match host {
             Host::Ip(ip) => return Ok(Addresses { ips: vec![*ip], ttl: None }),
@@ -219,8 +220,8 @@ fn held<T>(known: &Known<T>) -> Option<Duration> {
     (!known.answer.records.is_empty()).then_some(known.answer.ttl)
 }
 
-/// `_service._proto` alone is looked for under the domain, the configured or found one, failing that the requested name's own. Anything
-/// longer is a whole name, such as Consul's `_puppet._tcp.service.consul`.
+/// `_service._proto` alone is looked for under the domain, the configured or found one, failing that the requested
+/// name's own. Anything longer is a whole name, such as Consul's `_puppet._tcp.service.consul`.
 fn owner_name(srv: &str, table: &Table, asked: &Asked) -> Option<String> {
     if is_absolute(srv) {
         return Some(srv.into());

@@ -1,4 +1,5 @@
-//! Why a connection was refused or failed: whose fault it was, what the agent is told, and whether another server may be tried.
+//! Why a connection was refused or failed: whose fault it was, what the agent is told, and whether another server may
+//! be tried.
 
 use std::fmt;
 
@@ -15,7 +16,8 @@ pub enum Side {
     Upstream,
 }
 
-/// What went wrong. Each kind has one HTTP status, for a client that said CONNECT, and one TLS alert, for one that said `ClientHello`.
+/// What went wrong. Each kind has one HTTP status, for a client that said CONNECT, and one TLS alert, for one that said
+/// `ClientHello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Bytes that are neither TLS nor HTTP, or are broken TLS or HTTP.
@@ -111,8 +113,8 @@ pub struct Error {
 const REASON_LIMIT: usize = 1000;
 
 impl Error {
-    /// An error whose reason is made fit for an HTTP status line: what is not printable ASCII becomes `?`, the rest of an overlong
-    /// one is cut.
+    /// An error whose reason is made fit for an HTTP status line: what is not printable ASCII becomes `?`, the rest of
+    /// an overlong one is cut.
     pub fn new(kind: Kind, reason: impl fmt::Display) -> Self {
         let mut reason: String =
             reason.to_string().chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();

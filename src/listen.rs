@@ -63,7 +63,8 @@ impl Listener {
         }
         // A restart must not wait for the last run's connections to be forgotten.
         socket.set_reuse_address(true)?;
-        // Accepted sockets inherit it: one system call for all of them. With Nagle's algorithm a TLS handshake waits 40 ms.
+        // Accepted sockets inherit it: one system call for all of them. With Nagle's algorithm a TLS handshake waits 40
+        // ms.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
@@ -77,7 +78,8 @@ impl Listener {
         self.addr
     }
 
-    /// The next connection. What fails is waited out: it is the host that is short of something, and other connections' ends mend it.
+    /// The next connection. What fails is waited out: it is the host that is short of something, and other connections'
+    /// ends mend it.
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
         let (mut wait, longest) = BACK_OFF;
         loop {

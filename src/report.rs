@@ -114,14 +114,21 @@ macro_rules! line {
             Some(Outcome::Refused { error, alert }) => Some((error, alert)),
             _ => None,
         };
+        let name = asked.and_then(|a| a.host.as_ref());
+        // CONNECT's name has decided; a different one inside is only told.
+        let other_sni = report.carried.sni.as_ref().filter(|sni| name != Some(*sni));
+        let end: &dyn fmt::Display = match &report.outcome {
+            Some(outcome) => outcome,
+            None => &"puppet-shim stopped",
+        };
         tracing::$level!(
             target: "puppet_shim::connection",
             role = report.role.as_ref().map(tracing::field::display),
             row = report.row.map(Row::as_str),
             via = asked.map(|a| a.via.as_str()),
-            name = asked.and_then(|a| a.host.as_ref()).map(tracing::field::display),
+            name = name.map(tracing::field::display),
             port = asked.map(|a| a.port),
-            sni = report.carried.sni.as_ref().filter(|sni| asked.and_then(|a| a.host.as_ref()) != Some(*sni)).map(tracing::field::display),
+            sni = other_sni.map(tracing::field::display),
             source = report.source.as_ref().map(tracing::field::display),
             tried = (!report.tries.is_empty()).then(|| tracing::field::display(Tried(&report.tries))),
             server = chosen.map(|t| tracing::field::display(&t.server)),
@@ -134,7 +141,7 @@ macro_rules! line {
             ms = %Millis(report.started.elapsed()),
             status = refused.filter(|(_, alert)| alert.is_none()).map(|(error, _)| error.kind.status()),
             alert = refused.and_then(|(_, alert)| *alert),
-            end = report.outcome.as_ref().map_or_else(|| tracing::field::display(&"puppet-shim stopped" as &dyn fmt::Display), |o| tracing::field::display(o as &dyn fmt::Display)),
+            end = %end,
             $message
         );
     }};

@@ -1,7 +1,8 @@
 //! First bytes → what the client wants.
 //!
-//! Every listener understands everything: a TLS `ClientHello` (first byte `0x16`), an HTTP CONNECT, an absolute-form request. The parsers are
-//! rustls's [`Acceptor`], which copes with a hello in several segments and in several records, and `httparse`.
+//! Every listener understands everything: a TLS `ClientHello` (first byte `0x16`), an HTTP CONNECT, an absolute-form
+//! request. The parsers are rustls's [`Acceptor`], which copes with a hello in several segments and in several records,
+//! and `httparse`.
 
 mod http;
 

@@ -1,7 +1,8 @@
 //! Carries bytes both ways, as they come.
 //!
-//! A tunnel that waits holds no buffer: all of them read into one scratch buffer of the thread, and only what the other side does not take at
-//! once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the agent's clean reconnect into a failed request.
+//! A tunnel that waits holds no buffer: all of them read into one scratch buffer of the thread, and only what the other
+//! side does not take at once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the
+//! agent's clean reconnect into a failed request.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -63,7 +64,8 @@ pub struct Carried {
     pub up: u64,
     /// Bytes that went to the client.
     pub down: u64,
-    /// The name in the client's hello inside the tunnel, once it has been seen (only where [`Plan::inspect`] asks for it).
+    /// The name in the client's hello inside the tunnel, once it has been seen (only where [`Plan::inspect`] asks for
+    /// it).
     pub sni: Option<Host>,
 }
 
@@ -72,7 +74,8 @@ pub struct Carried {
 pub struct Plan {
     /// For the server, ahead of everything else.
     pub first: Vec<u8>,
-    /// How many of the client's bytes still go to the server; `None`: all. A forwarded HTTP request ends, the connection does not.
+    /// How many of the client's bytes still go to the server; `None`: all. A forwarded HTTP request ends, the
+    /// connection does not.
     pub most: Option<u64>,
     /// Whether to look into the client's first bytes for a name.
     pub inspect: bool,
@@ -188,7 +191,8 @@ impl Flow {
                     return Pin::new(to).poll_shutdown(cx).map(|_| Ok(()));
                 }
                 State::Open => match self.left {
-                    // All of a forwarded request has gone. The answer ends the tunnel; until then, watch for the client's going.
+                    // All of a forwarded request has gone. The answer ends the tunnel; until then, watch for the
+                    // client's going.
                     Some(0) => return self.watch(cx, from),
                     _ => ready!(self.fill(cx, from, to, &mut seen))?,
                 },
@@ -246,8 +250,8 @@ impl Flow {
         })
     }
 
-    /// Nobody takes this way's bytes any more. That ends this way only: what the other side still has to say may be in the kernel, and
-    /// when reading from it fails or ends, that says why.
+    /// Nobody takes this way's bytes any more. That ends this way only: what the other side still has to say may be in
+    /// the kernel, and when reading from it fails or ends, that says why.
     fn unwanted(&mut self) -> Broken {
         self.held = Vec::new();
         self.at = 0;

@@ -25,9 +25,9 @@ const NO_NAME: u8 = 64;
 
 /// Show where a name or role would go, and why
 ///
-/// Asks DNS as the daemon would and prints how the name is classified and by which row of the (name, port) table, the records asked for, the targets
-/// with priority, weight, addresses and TTL, and the order in which they would be tried. The order is drawn anew each time. Exits with 1 where
-/// there is no server to try.
+/// Asks DNS as the daemon would and prints how the name is classified and by which row of the (name, port) table, the
+/// records asked for, the targets with priority, weight, addresses and TTL, and the order in which they would be tried.
+/// The order is drawn anew each time. Exits with 1 where there is no server to try.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ResolveArgs {
     /// A server's name as the agent would ask for it, or a role: ca, compile, files, report

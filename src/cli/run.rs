@@ -23,7 +23,8 @@ const SPARE_DESCRIPTORS: u64 = 64;
 
 /// Carry the agent's connections, until SIGTERM or SIGINT
 ///
-/// A configuration that cannot be used never stops it: the one accepted last holds instead, or the defaults, and the log says so.
+/// A configuration that cannot be used never stops it: the one accepted last holds instead, or the defaults, and the
+/// log says so.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
     /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml

@@ -1,7 +1,8 @@
 //! Which configuration the daemon runs with.
 //!
-//! A bad file must not stop it: the repair can only arrive through the daemon, in the next run of the agent. So a file that
-//! cannot be used is replaced by the last one that could, which is kept in the state directory, or by the defaults.
+//! A bad file must not stop it: the repair can only arrive through the daemon, in the next run of the agent. So a file
+//! that cannot be used is replaced by the last one that could, which is kept in the state directory, or by the
+//! defaults.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -90,8 +91,8 @@ pub fn default_file() -> PathBuf {
 
 /// Finds the configuration to run with; `named` is `--config`. Whatever it meets, there is one.
 ///
-/// A file that can be used is kept as the last accepted one. No file at all is a decision too, namely for the defaults, and
-/// what was accepted before it is forgotten; a *named* file that is missing is a mistake.
+/// A file that can be used is kept as the last accepted one. No file at all is a decision too, namely for the defaults,
+/// and what was accepted before it is forgotten; a *named* file that is missing is a mistake.
 pub fn in_force(named: Option<&Path>, state: &StateDirectory) -> InForce {
     match named {
         Some(file) => from_file(file.to_owned(), true, state),
@@ -139,8 +140,8 @@ fn instead(rejected: PathBuf, mut diagnostics: Vec<Diagnostic>, state: &StateDir
     InForce { config: Config::default(), origin: Origin::DefaultsInstead { rejected }, diagnostics }
 }
 
-/// Keeps an accepted file for the day on which the next one is bad. Nothing is written where nothing has changed: a daemon
-/// that starts with every agent run should not wear out a disk.
+/// Keeps an accepted file for the day on which the next one is bad. Nothing is written where nothing has changed: a
+/// daemon that starts with every agent run should not wear out a disk.
 fn keep(bytes: &[u8], state: &StateDirectory) -> Option<Diagnostic> {
     if read_bytes(&state.file(ACCEPTED)).is_ok_and(|kept| kept.as_deref() == Some(bytes)) {
         return None;

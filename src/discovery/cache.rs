@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::dns::{Answer, Failure};
 
-/// Shortest time for which nothing is asked again, whatever the TTL: an agent's run is several connections within seconds.
+/// Shortest time for which nothing is asked again, whatever the TTL: an agent's run is several connections within
+/// seconds.
 const TTL_FLOOR: Duration = Duration::from_secs(5);
 
 /// Longest time for which nothing is asked again: a mistyped TTL must not outlive an admin's patience.

@@ -1,7 +1,8 @@
-//! Asking DNS. One resolver for each nameserver, so that the answer tells who gave it; no cache, no hosts file, no search list.
+//! Asking DNS. One resolver for each nameserver, so that the answer tells who gave it; no cache, no hosts file, no
+//! search list.
 //!
-//! hickory does the protocol: retransmission, TCP after truncation, CNAME chains. What an answer means, how long it holds and what
-//! to do without one is decided above it ([`super::cache`]).
+//! hickory does the protocol: retransmission, TCP after truncation, CNAME chains. What an answer means, how long it
+//! holds and what to do without one is decided above it ([`super::cache`]).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -143,8 +144,9 @@ impl Dns {
         Dns { servers, timeout: config.timeout }
     }
 
-    /// Asks for the records of an absolute name (without the trailing dot). The nameservers are asked in order, the next one when one
-    /// has failed or said nothing for a while; the first answer counts, and all of it is bounded by the configured timeout.
+    /// Asks for the records of an absolute name (without the trailing dot). The nameservers are asked in order, the
+    /// next one when one has failed or said nothing for a while; the first answer counts, and all of it is bounded by
+    /// the configured timeout.
     pub(super) async fn ask<T: Kind>(&self, name: &str) -> Result<Answer<T>, Failure> {
         let Ok(name) = Name::from_ascii(format!("{name}.")) else {
             return Err(Failure { tried: vec![((Ipv4Addr::UNSPECIFIED, 0).into(), format!("{name:?} is no name"))] });

@@ -107,7 +107,8 @@ fn not_host_port(target: &str, error: HostError) -> Error {
 }
 
 impl Request {
-    /// The head as a server gets it: origin form, closing after one answer, so that the next request comes back to us and is sorted anew.
+    /// The head as a server gets it: origin form, closing after one answer, so that the next request comes back to us
+    /// and is sorted anew.
     pub fn to_origin(&self, to: &HostPort) -> Vec<u8> {
         self.head(&self.path, "Connection: close", None, to)
     }
@@ -154,7 +155,8 @@ fn authority(to: &HostPort) -> String {
     }
 }
 
-/// A refusal. The agent prints status and reason phrase as they are and ignores the body, which is for people with curl.
+/// A refusal. The agent prints status and reason phrase as they are and ignores the body, which is for people with
+/// curl.
 pub(super) fn response(error: &Error) -> Vec<u8> {
     let (status, reason) = (error.kind.status(), &error.reason);
     let mut text = String::with_capacity(2 * reason.len() + 128);
