@@ -158,7 +158,6 @@ fn foreign(policy: &Foreign, wish: Wish, report: &mut Report) -> Result<Way, Err
         return Err(Error::new(Kind::NoRoute, format_args!("{what}, and the listener's port {port} is no role's")));
     }
     let to = wish.host_port()?;
-    report.source = Some(Source::Name);
     match policy {
         Foreign::Refuse => Err(Error::new(
             Kind::Foreign,
@@ -166,7 +165,10 @@ fn foreign(policy: &Foreign, wish: Wish, report: &mut Report) -> Result<Way, Err
                 "{to} is not a Puppet server of this site; the setting foreign = direct (or the URL of a proxy) in puppet-shim.toml would allow it"
             ),
         )),
-        Foreign::Direct => Ok(wish.to(Srv { priority: 0, weight: 0, port: to.port, target: Some(to.host) })),
+        Foreign::Direct => {
+            report.source = Some(Source::Name);
+            Ok(wish.to(Srv { priority: 0, weight: 0, port: to.port, target: Some(to.host) }))
+        }
         Foreign::Proxy(proxy) => {
             let server = Srv { priority: 0, weight: 0, port: proxy.port, target: Some(proxy.host.clone()) };
             let Some(request) = &wish.request else { return Ok(wish.to(server)) };

@@ -78,18 +78,6 @@ impl fmt::Display for Did {
     }
 }
 
-impl fmt::Display for Try {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.server)?;
-        // An address that is the name says nothing new.
-        match self.addr {
-            Some(addr) if self.server.host != Host::Ip(addr.ip()) => write!(f, " ({})", addr.ip())?,
-            _ => {}
-        }
-        write!(f, " {}", self.did)
-    }
-}
-
 impl Did {
     /// Whether the candidate did not even say no.
     pub fn is_silence(&self) -> bool {
@@ -170,14 +158,46 @@ fn close(tries: &mut [Try], at: usize, did: Did, started: Instant) {
     }
 }
 
-/// The attempts, as a sentence has them: without what was reached by no fault of its own.
+/// The attempts as a sentence has them: each server, its addresses, what they did. Addresses that did the same share their words.
 pub fn describe(tries: &[Try]) -> String {
-    let mut text = String::new();
-    for entry in tries {
-        if !text.is_empty() {
-            text.push_str("; ");
-        }
-        text.push_str(&entry.to_string());
+    let same = |a: &Try, b: &Try| a.server == b.server && a.did == b.did;
+    let servers: Vec<String> = tries
+        .chunk_by(same)
+        .filter_map(|group| {
+            let first = group.first()?;
+            // An address that is the name says nothing new.
+            let named = |addr: &&SocketAddr| first.server.host != Host::Ip(addr.ip());
+            let addresses: Vec<String> =
+                group.iter().filter_map(|t| t.addr.as_ref()).filter(named).map(|addr| addr.ip().to_string()).collect();
+            let addresses = if addresses.is_empty() { String::new() } else { format!(" ({})", addresses.join(", ")) };
+            Some(format!("{}{addresses} {}", first.server, first.did))
+        })
+        .collect();
+    servers.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(server: &str, addr: &str, did: Did) -> Try {
+        Try { server: server.parse().unwrap(), addr: addr.parse().ok(), did, took: Duration::ZERO }
     }
-    text
+
+    #[test]
+    fn a_sentence_of_what_was_tried() {
+        let tries = [
+            tried("a.test:8140", "[2001:db8::1]:8140", Did::Refuse),
+            tried("a.test:8140", "192.0.2.1:8140", Did::Refuse),
+            tried("b.test:8140", "192.0.2.2:8140", Did::Refuse),
+            tried("b.test:8140", "192.0.2.3:8140", Did::TimeOut),
+            tried("c.test:8140", "", Did::NoAddress(NoAddress::None)),
+            tried("192.0.2.4:8140", "192.0.2.4:8140", Did::Accept),
+        ];
+        assert_eq!(
+            describe(&tries),
+            "a.test:8140 (2001:db8::1, 192.0.2.1) refused; b.test:8140 (192.0.2.2) refused; \
+             b.test:8140 (192.0.2.3) timed out; c.test:8140 has no address in DNS; 192.0.2.4:8140 accepted"
+        );
+    }
 }

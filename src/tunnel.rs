@@ -50,6 +50,8 @@ impl fmt::Display for End {
         match self {
             End::ClientClosed => f.write_str("client closed"),
             End::ServerClosed => f.write_str("server closed"),
+            // The agent closes with a session ticket unread: to the kernel that is a reset, to everybody else an ordinary end.
+            End::ClientBroke(io::ErrorKind::ConnectionReset) => f.write_str("client closed (reset)"),
             End::ClientBroke(kind) => write!(f, "client: {kind}"),
             End::ServerBroke(kind) => write!(f, "server: {kind}"),
             End::Idle(limit) => write!(f, "idle for {} s", limit.as_secs()),
