@@ -112,6 +112,7 @@ pub async fn carry(
     idle: Duration,
     carried: &mut Carried,
 ) -> End {
+    carried.up += plan.first.len() as u64;
     let mut up = Flow { held: plan.first, at: 0, left: plan.most, state: State::Open };
     let mut down = Flow { held: Vec::new(), at: 0, left: None, state: State::Open };
     let mut sniffer = plan.inspect.then(|| Box::new(Sniffer::new(SCRATCH)));
