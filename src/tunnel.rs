@@ -116,23 +116,15 @@ pub async fn carry(
     let mut up = Flow { held: plan.first, at: 0, left: plan.most, state: State::Open };
     let mut down = Flow { held: Vec::new(), at: 0, left: None, state: State::Open };
     let mut sniffer = plan.inspect.then(|| Box::new(Sniffer::new(SCRATCH)));
+    carried.inspect(&mut sniffer, &up.held);
     let mut first_to_close = None;
     let mut active = Instant::now();
     let mut timer = pin!(sleep_until(active + idle));
     poll_fn(|cx| {
         let before = carried.up + carried.down;
-        let mut inspect = |bytes: &[u8], carried: &mut Carried| {
-            if let Some(mut looking) = sniffer.take() {
-                match looking.push(bytes) {
-                    Ok(None) => sniffer = Some(looking),
-                    Ok(Some(Hello::Tls { sni })) => carried.sni = sni,
-                    Ok(Some(_)) | Err(_) => {}
-                }
-            }
-        };
         let upward = up.poll(cx, client, server, |bytes| {
             carried.up += bytes.len() as u64;
-            inspect(bytes, carried);
+            carried.inspect(&mut sniffer, bytes);
         });
         match upward {
             Poll::Ready(Err(Broken::Source(error))) => {
@@ -168,6 +160,18 @@ pub async fn carry(
         Poll::Pending
     })
     .await
+}
+
+impl Carried {
+    /// Shows the client's next bytes to the sniffer, until it has seen enough.
+    fn inspect(&mut self, sniffer: &mut Option<Box<Sniffer>>, bytes: &[u8]) {
+        let Some(mut looking) = sniffer.take() else { return };
+        match looking.push(bytes) {
+            Ok(None) => *sniffer = Some(looking),
+            Ok(Some(Hello::Tls { sni })) => self.sni = sni,
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
 }
 
 impl Flow {
