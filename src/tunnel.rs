@@ -145,7 +145,8 @@ pub async fn carry(
             _ if down.state != State::Open => first_to_close = first_to_close.or(Some(End::ServerClosed)),
             _ => {}
         }
-        if let (true, true, Some(end)) = (up.state == State::Done, down.state == State::Done, first_to_close) {
+        let up_done = up.state == State::Done || up.has_sent_all();
+        if let (true, true, Some(end)) = (up_done, down.state == State::Done, first_to_close) {
             return Poll::Ready(end);
         }
         if carried.up + carried.down != before {
@@ -194,7 +195,7 @@ impl Flow {
                 }
                 State::Open => match self.left {
                     // All of a forwarded request has gone. The answer ends the tunnel; until then, watch for the client's going.
-                    Some(0) => return self.watch(cx, from),
+                    Some(0) => ready!(self.watch(cx, from))?,
                     _ => ready!(self.fill(cx, from, to, &mut seen))?,
                 },
             }
@@ -260,19 +261,24 @@ impl Flow {
         Broken::Sink
     }
 
-    /// Waits for the client to close, without reading anything on.
+    /// Waits for the client to close. What it still sends is thrown away: another request belongs into a connection of its own, and bytes left unread would
+    /// turn our closing into a reset.
     fn watch(&mut self, cx: &mut Context<'_>, from: &mut TcpStream) -> Poll<Result<(), Broken>> {
-        let mut byte = [0u8; 1];
-        let mut buffer = ReadBuf::new(&mut byte);
-        match ready!(from.poll_peek(cx, &mut buffer)) {
-            Ok(0) => {
-                self.state = State::Done;
-                Poll::Ready(Ok(()))
+        BUFFER.with_borrow_mut(|scratch| {
+            scratch.resize(SCRATCH, 0);
+            let mut buffer = ReadBuf::new(scratch);
+            match ready!(Pin::new(from).poll_read(cx, &mut buffer)) {
+                Err(error) => return Poll::Ready(Err(Broken::Source(error))),
+                Ok(()) if buffer.filled().is_empty() => self.state = State::Done,
+                Ok(()) => {}
             }
-            // Another request, which belongs into a connection of its own: left unread, our closing tells.
-            Ok(_) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(Broken::Source(error))),
-        }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Whether this was a forwarded request, and all of it has gone.
+    fn has_sent_all(&self) -> bool {
+        self.left == Some(0) && self.at >= self.held.len()
     }
 }
 
