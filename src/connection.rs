@@ -122,7 +122,11 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
     let Shared { table, discovery, .. } = shared;
     let (row, role) = table.classify(&wish.asked);
     let by_name = matches!(row, Row::OwnName | Row::OfficialPort | Row::OfficialName);
-    if !by_name && let Some((role, server)) = discovery.target(table, &wish.asked).await {
+    if !by_name && let Some((role, mut server)) = discovery.target(table, &wish.asked).await {
+        if wish.asked.via == Via::Http {
+            // A web server beside it: the record's port speaks TLS.
+            server.port = wish.asked.port;
+        }
         (report.row, report.role, report.source) = (Some(Row::Target), Some(role.role.clone()), Some(Source::Target));
         return Ok(wish.to(server));
     }

@@ -107,13 +107,11 @@ impl Daemon {
     }
 }
 
-/// Accepts and never waits for a connection: each has a task of its own. A place is taken before the connection, so
-/// that what is over the cap stays in the kernel's queue.
+/// Accepts and never waits for a connection to end, but for a place: each has a task of its own. Of what is over the
+/// cap one waits here, the others stay in the kernel's queue.
 async fn accept(listener: Listener, shared: Arc<Shared>, places: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         let (client, from) = loop {
             tokio::select! {
                 accepted = listener.accept() => break accepted,
@@ -121,6 +119,9 @@ async fn accept(listener: Listener, shared: Arc<Shared>, places: Arc<Semaphore>)
                 Some(_) = connections.join_next() => {}
             }
         };
+        // A place taken before there is somebody for it would be taken from the other listeners. The semaphore is never
+        // closed.
+        let Ok(place) = places.clone().acquire_owned().await else { return };
         let (shared, port) = (shared.clone(), listener.addr().port());
         connections.spawn(async move {
             serve(shared, client, from, port).await;

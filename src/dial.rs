@@ -158,7 +158,8 @@ fn close(tries: &mut [Try], at: usize, did: Did, started: Instant) {
     }
 }
 
-/// The attempts as a sentence has them: each server, its addresses, what they did. Addresses that did the same share their words.
+/// The attempts as a sentence has them: each server, its addresses, what they did. Addresses that did the same share
+/// their words.
 pub fn describe(tries: &[Try]) -> String {
     let same = |a: &Try, b: &Try| a.server == b.server && a.did == b.did;
     let servers: Vec<String> = tries

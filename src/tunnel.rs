@@ -50,7 +50,8 @@ impl fmt::Display for End {
         match self {
             End::ClientClosed => f.write_str("client closed"),
             End::ServerClosed => f.write_str("server closed"),
-            // The agent closes with a session ticket unread: to the kernel that is a reset, to everybody else an ordinary end.
+            // The agent closes with a session ticket unread: to the kernel that is a reset, to everybody else an
+            // ordinary end.
             End::ClientBroke(io::ErrorKind::ConnectionReset) => f.write_str("client closed (reset)"),
             End::ClientBroke(kind) => write!(f, "client: {kind}"),
             End::ServerBroke(kind) => write!(f, "server: {kind}"),
@@ -117,26 +118,19 @@ pub async fn carry(
     idle: Duration,
     carried: &mut Carried,
 ) -> End {
+    carried.up += plan.first.len() as u64;
     let mut up = Flow { held: plan.first, at: 0, left: plan.most, state: State::Open };
     let mut down = Flow { held: Vec::new(), at: 0, left: None, state: State::Open };
     let mut sniffer = plan.inspect.then(|| Box::new(Sniffer::new(SCRATCH)));
+    carried.inspect(&mut sniffer, &up.held);
     let mut first_to_close = None;
     let mut active = Instant::now();
     let mut timer = pin!(sleep_until(active + idle));
     poll_fn(|cx| {
         let before = carried.up + carried.down;
-        let mut inspect = |bytes: &[u8], carried: &mut Carried| {
-            if let Some(mut looking) = sniffer.take() {
-                match looking.push(bytes) {
-                    Ok(None) => sniffer = Some(looking),
-                    Ok(Some(Hello::Tls { sni })) => carried.sni = sni,
-                    Ok(Some(_)) | Err(_) => {}
-                }
-            }
-        };
         let upward = up.poll(cx, client, server, |bytes| {
             carried.up += bytes.len() as u64;
-            inspect(bytes, carried);
+            carried.inspect(&mut sniffer, bytes);
         });
         match upward {
             Poll::Ready(Err(Broken::Source(error))) => {
@@ -157,7 +151,8 @@ pub async fn carry(
             _ if down.state != State::Open => first_to_close = first_to_close.or(Some(End::ServerClosed)),
             _ => {}
         }
-        if let (true, true, Some(end)) = (up.state == State::Done, down.state == State::Done, first_to_close) {
+        let up_done = up.state == State::Done || up.has_sent_all();
+        if let (true, true, Some(end)) = (up_done, down.state == State::Done, first_to_close) {
             return Poll::Ready(end);
         }
         if carried.up + carried.down != before {
@@ -172,6 +167,18 @@ pub async fn carry(
         Poll::Pending
     })
     .await
+}
+
+impl Carried {
+    /// Shows the client's next bytes to the sniffer, until it has seen enough.
+    fn inspect(&mut self, sniffer: &mut Option<Box<Sniffer>>, bytes: &[u8]) {
+        let Some(mut looking) = sniffer.take() else { return };
+        match looking.push(bytes) {
+            Ok(None) => *sniffer = Some(looking),
+            Ok(Some(Hello::Tls { sni })) => self.sni = sni,
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
 }
 
 impl Flow {
@@ -195,7 +202,7 @@ impl Flow {
                 State::Open => match self.left {
                     // All of a forwarded request has gone. The answer ends the tunnel; until then, watch for the
                     // client's going.
-                    Some(0) => return self.watch(cx, from),
+                    Some(0) => ready!(self.watch(cx, from))?,
                     _ => ready!(self.fill(cx, from, to, &mut seen))?,
                 },
             }
@@ -261,19 +268,24 @@ impl Flow {
         Broken::Sink
     }
 
-    /// Waits for the client to close, without reading anything on.
+    /// Waits for the client to close. What it still sends is thrown away: another request belongs into a connection of
+    /// its own, and bytes left unread would turn our closing into a reset.
     fn watch(&mut self, cx: &mut Context<'_>, from: &mut TcpStream) -> Poll<Result<(), Broken>> {
-        let mut byte = [0u8; 1];
-        let mut buffer = ReadBuf::new(&mut byte);
-        match ready!(from.poll_peek(cx, &mut buffer)) {
-            Ok(0) => {
-                self.state = State::Done;
-                Poll::Ready(Ok(()))
+        BUFFER.with_borrow_mut(|scratch| {
+            scratch.resize(SCRATCH, 0);
+            let mut buffer = ReadBuf::new(scratch);
+            match ready!(Pin::new(from).poll_read(cx, &mut buffer)) {
+                Err(error) => return Poll::Ready(Err(Broken::Source(error))),
+                Ok(()) if buffer.filled().is_empty() => self.state = State::Done,
+                Ok(()) => {}
             }
-            // Another request, which belongs into a connection of its own: left unread, our closing tells.
-            Ok(_) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(Broken::Source(error))),
-        }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Whether this was a forwarded request, and all of it has gone.
+    fn has_sent_all(&self) -> bool {
+        self.left == Some(0) && self.at >= self.held.len()
     }
 }
 

@@ -4,9 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use puppet_shim::config::Config;
-use puppet_shim::daemon::Daemon;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tracing::subscriber::DefaultGuard;
 
 use super::client::{Agent, Way};
@@ -14,6 +11,7 @@ use super::dns::Dns;
 use super::journal::Journal;
 use super::pki::Pki;
 use super::server::Server;
+use super::shim::{self, Shim};
 
 /// The site's domain.
 pub const DOMAIN: &str = "lab.test";
@@ -34,13 +32,6 @@ pub struct Lab {
     pub journal: Journal,
     shim: Shim,
     _listening: DefaultGuard,
-}
-
-/// The running daemon.
-struct Shim {
-    addresses: Vec<SocketAddr>,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
 }
 
 impl Lab {
@@ -66,12 +57,7 @@ impl Lab {
             announce(&dns, service, servers).await;
         }
 
-        let mut config = Config {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-            domain: Some(DOMAIN.into()),
-            ..Config::default()
-        };
-        config.dns.servers = vec![dns.address()];
+        let mut config = shim::config(&dns);
         adjust(&mut config);
         let shim = Shim::start(config).await;
         Lab { dns, pki, ca, compile1, compile2, files, report, journal, shim, _listening: listening }
@@ -79,20 +65,17 @@ impl Lab {
 
     /// Where the shim listens: its first address.
     pub fn shim(&self) -> SocketAddr {
-        self.shim.addresses[0]
+        self.shim.addresses()[0]
     }
 
     /// All its addresses, in the order of the configuration.
     pub fn shim_addresses(&self) -> &[SocketAddr] {
-        &self.shim.addresses
+        self.shim.addresses()
     }
 
     /// Stops the shim and waits for its end.
     pub async fn stop_shim(&mut self) {
-        self.shim.stop.take();
-        if !self.shim.task.is_finished() {
-            (&mut self.shim.task).await.unwrap();
-        }
+        self.shim.stop().await;
     }
 
     /// All servers.
@@ -103,19 +86,6 @@ impl Lab {
     /// An agent with a certificate, in proxy mode.
     pub fn agent(&self, certname: &str) -> Agent {
         Agent::new(Way::Proxy(self.shim()), &self.pki.trust(), Some(&self.pki.identity(&[certname])))
-    }
-}
-
-impl Shim {
-    async fn start(config: Config) -> Self {
-        let daemon = Daemon::build(config).await.unwrap();
-        let addresses = daemon.addresses().to_vec();
-        // Dropping the sender stops the daemon as a message would.
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(daemon.run(async move {
-            let _ = stopped.await;
-        }));
-        Shim { addresses, stop: Some(stop), task }
     }
 }
 

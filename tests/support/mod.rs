@@ -6,11 +6,12 @@
 // Each integration test compiles this tree for itself and uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 // A fixture that cannot be set up ends its test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod client;
 pub mod dns;
 pub mod fault;
+pub mod hello;
 pub mod http;
 pub mod journal;
 pub mod lab;
@@ -19,6 +20,8 @@ pub mod pki;
 pub mod puppet;
 pub mod raw;
 pub mod server;
+pub mod shim;
+pub mod tcp;
 
 use std::time::Duration;
 

@@ -1,0 +1,104 @@
+//! The daemon, in the test's own process.
+
+use std::net::SocketAddr;
+
+use puppet_shim::config::{Config, RoleConfig};
+use puppet_shim::daemon::Daemon;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::subscriber::DefaultGuard;
+
+use super::dns::Dns;
+use super::journal::Journal;
+use super::lab::DOMAIN;
+
+/// The running daemon.
+pub struct Shim {
+    addresses: Vec<SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Shim {
+    /// Starts it.
+    pub async fn start(config: Config) -> Self {
+        let daemon = Daemon::build(config).await.unwrap();
+        let addresses = daemon.addresses().to_vec();
+        // Dropping the sender stops the daemon as a message would.
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(daemon.run(async move {
+            let _ = stopped.await;
+        }));
+        Shim { addresses, stop: Some(stop), task }
+    }
+
+    /// Where it listens, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops it and waits for its end.
+    pub async fn stop(&mut self) {
+        self.stop.take();
+        if !self.task.is_finished() {
+            (&mut self.task).await.unwrap();
+        }
+    }
+}
+
+/// The configuration that tests start from: one port of 127.0.0.1, the tests' domain and DNS.
+pub fn config(dns: &Dns) -> Config {
+    let mut config = Config {
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        domain: Some(DOMAIN.into()),
+        ..Config::default()
+    };
+    config.dns.servers = vec![dns.address()];
+    config
+}
+
+/// A role of a configuration, to be changed.
+pub fn role<'c>(config: &'c mut Config, name: &str) -> &'c mut RoleConfig {
+    config.roles.iter_mut().find(|role| role.role.as_str() == name).unwrap()
+}
+
+/// A shim and its DNS without any Puppet server: for tests that bring servers of their own.
+pub struct Bare {
+    pub dns: Dns,
+    pub journal: Journal,
+    shim: Shim,
+    _listening: DefaultGuard,
+}
+
+impl Bare {
+    /// Starts DNS without a record, and the shim.
+    pub async fn start() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// The same with what `adjust` makes of the configuration.
+    pub async fn with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let journal = Journal::default();
+        let listening = journal.listen();
+        let dns = Dns::start().await;
+        let mut config = config(&dns);
+        adjust(&mut config);
+        let shim = Shim::start(config).await;
+        Bare { dns, journal, shim, _listening: listening }
+    }
+
+    /// Where the shim listens: its first address.
+    pub fn shim(&self) -> SocketAddr {
+        self.shim.addresses()[0]
+    }
+
+    /// All its addresses, in the order of the configuration.
+    pub fn shim_addresses(&self) -> &[SocketAddr] {
+        self.shim.addresses()
+    }
+
+    /// Stops the shim and waits for its end.
+    pub async fn stop_shim(&mut self) {
+        self.shim.stop().await;
+    }
+}
