@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::discovery::srv::Srv;
 use crate::discovery::{Discovery, NoAddress};
 use crate::host::{Host, HostPort};
-use crate::listen::leads_back;
+use crate::listen::{is_wildcard_port, leads_back};
 
 /// Silence after which the kernel asks whether the server is still there. No process wakes for it.
 const KEEPALIVE: Duration = Duration::from_secs(5 * 60);
@@ -25,8 +25,8 @@ pub struct Dialer<'a> {
     pub connect: Duration,
     /// Our own listeners, which are never a server.
     pub listeners: &'a [SocketAddr],
-    /// The agent's own address, where it has set one (`sourceaddress`).
-    pub source: Option<IpAddr>,
+    /// The agent's own address, where it has set one (`sourceaddress`); port 0.
+    pub source: Option<SocketAddr>,
 }
 
 /// One candidate, and what became of it.
@@ -123,10 +123,17 @@ impl Dialer<'_> {
             return Err(Did::LeadBack);
         }
         if let Some(source) = self.source.filter(|source| source.is_ipv4() != addr.is_ipv4()) {
-            return Err(Did::OtherFamily(source));
+            return Err(Did::OtherFamily(source.ip()));
         }
         let socket = self.socket(addr).map_err(|error| Did::Fail(error.to_string()))?;
         match tokio::time::timeout(self.connect, socket.connect(addr)).await {
+            // The kernel connects to an address of this host from the same address.
+            Ok(Ok(stream))
+                if is_wildcard_port(addr.port(), self.listeners)
+                    && stream.local_addr().is_ok_and(|own| own.ip() == addr.ip()) =>
+            {
+                Err(Did::LeadBack)
+            }
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Did::Refuse),
             Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(Did::TimeOut),
@@ -141,11 +148,7 @@ impl Dialer<'_> {
         socket.set_nodelay(true)?;
         SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
         if let Some(source) = self.source {
-            let bound = socket.bind(SocketAddr::new(source, 0));
-            // The client is on another host (`allow_remote_clients`): its address is not ours to use.
-            if !bound.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AddrNotAvailable) {
-                bound?;
-            }
+            socket.bind(source)?;
         }
         Ok(socket)
     }

@@ -56,6 +56,18 @@ pub mod alert {
     pub const UNRECOGNIZED_NAME: u8 = 112;
 }
 
+impl Side {
+    /// As the log writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Policy => "policy",
+            Side::Discovery => "discovery",
+            Side::Upstream => "upstream",
+        }
+    }
+}
+
 impl Kind {
     /// Which side failed.
     pub const fn side(self) -> Side {
@@ -87,7 +99,7 @@ impl Kind {
         }
     }
 
-    /// TLS alert. The agent prints its name: `puppet-agent.md` of the design notes has measured the wording.
+    /// TLS alert. The agent prints its name, in OpenSSL's words.
     pub const fn alert(self) -> u8 {
         match self {
             Kind::Malformed | Kind::TooLong => alert::DECODE_ERROR,

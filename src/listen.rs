@@ -34,7 +34,10 @@ impl BindError {
     /// Whether the host merely has no IPv6.
     pub fn is_missing_ipv6(&self) -> bool {
         let code = self.cause.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
-        self.addr.is_ipv6() && matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+        let local = self.addr.ip().is_loopback() || self.addr.ip().is_unspecified();
+        self.addr.is_ipv6()
+            && local
+            && matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
     }
 }
 
@@ -95,6 +98,12 @@ impl Listener {
             }
         }
     }
+}
+
+/// Whether somebody on this host listens on all addresses with that port: then a connection from an address to itself
+/// is one to us, whichever it is.
+pub fn is_wildcard_port(port: u16, listeners: &[SocketAddr]) -> bool {
+    listeners.iter().any(|own| own.port() == port && own.ip().is_unspecified())
 }
 
 /// Whether a connection to `to` would come back to one of our own listeners.

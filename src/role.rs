@@ -153,6 +153,16 @@ impl Table {
         self.roles.iter().find(|r| r.role.as_str() == name)
     }
 
+    /// Whether a port is any role's.
+    pub fn is_role_port(&self, port: u16) -> bool {
+        self.ports.contains_key(&port)
+    }
+
+    /// The role that a name alone means.
+    pub fn owner(&self, host: &Host) -> Option<&RoleConfig> {
+        self.roles.get(self.by_name(host)?)
+    }
+
     /// The domain of short names, if known.
     pub fn domain(&self) -> Option<&str> {
         self.domain.as_deref()

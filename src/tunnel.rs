@@ -92,6 +92,8 @@ struct Flow {
     at: usize,
     left: Option<u64>,
     state: State,
+    /// What writing to `from`, the other way, has met: the kernel tells a reset once, and reading then sees a mere end.
+    source_broke: Option<io::ErrorKind>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,8 +108,8 @@ enum State {
 
 /// Which socket an error came from.
 enum Broken {
-    Source(io::Error),
-    Sink,
+    Source(io::ErrorKind),
+    Sink(io::ErrorKind),
 }
 
 /// Carries bytes until both sides have closed, one has broken, or neither has said anything for `idle`.
@@ -119,8 +121,8 @@ pub async fn carry(
     carried: &mut Carried,
 ) -> End {
     carried.up += plan.first.len() as u64;
-    let mut up = Flow { held: plan.first, at: 0, left: plan.most, state: State::Open };
-    let mut down = Flow { held: Vec::new(), at: 0, left: None, state: State::Open };
+    let mut up = Flow::new(plan.first, plan.most);
+    let mut down = Flow::new(Vec::new(), None);
     let mut sniffer = plan.inspect.then(|| Box::new(Sniffer::new(SCRATCH)));
     carried.inspect(&mut sniffer, &up.held);
     let mut first_to_close = None;
@@ -133,21 +135,29 @@ pub async fn carry(
             carried.inspect(&mut sniffer, bytes);
         });
         match upward {
-            Poll::Ready(Err(Broken::Source(error))) => {
+            Poll::Ready(Err(Broken::Source(kind))) => {
                 reset(server);
-                return Poll::Ready(End::ClientBroke(error.kind()));
+                return Poll::Ready(End::ClientBroke(kind));
             }
-            Poll::Ready(Err(Broken::Sink)) => first_to_close = first_to_close.or(Some(End::ServerClosed)),
+            Poll::Ready(Err(Broken::Sink(kind))) => {
+                down.source_broke = Some(kind);
+                first_to_close = first_to_close.or(Some(End::ServerClosed));
+            }
             _ if up.state != State::Open => first_to_close = first_to_close.or(Some(End::ClientClosed)),
             _ => {}
         }
         let downward = down.poll(cx, server, client, |bytes| carried.down += bytes.len() as u64);
         match downward {
-            Poll::Ready(Err(Broken::Source(error))) => {
+            Poll::Ready(Err(Broken::Source(kind))) => {
                 reset(client);
-                return Poll::Ready(End::ServerBroke(error.kind()));
+                return Poll::Ready(End::ServerBroke(kind));
             }
-            Poll::Ready(Err(Broken::Sink)) => first_to_close = first_to_close.or(Some(End::ClientClosed)),
+            Poll::Ready(Err(Broken::Sink(kind))) => {
+                up.source_broke = Some(kind);
+                first_to_close = first_to_close.or(Some(End::ClientClosed));
+                // It may have been waiting for a source that will say no more.
+                cx.waker().wake_by_ref();
+            }
             _ if down.state != State::Open => first_to_close = first_to_close.or(Some(End::ServerClosed)),
             _ => {}
         }
@@ -182,6 +192,10 @@ impl Carried {
 }
 
 impl Flow {
+    fn new(held: Vec<u8>, left: Option<u64>) -> Self {
+        Flow { held, at: 0, left, state: State::Open, source_broke: None }
+    }
+
     /// Moves what can be moved. Ready: this way is done, or has broken. `seen` is told of every byte when it is read.
     fn poll(
         &mut self,
@@ -196,6 +210,9 @@ impl Flow {
                 State::Ending | State::Open if self.at < self.held.len() => ready!(self.flush(cx, to))?,
                 State::Ending => {
                     self.state = State::Done;
+                    if let Some(kind @ io::ErrorKind::ConnectionReset) = self.source_broke {
+                        return Poll::Ready(Err(Broken::Source(kind)));
+                    }
                     // A socket that cannot be shut down has been closed by its peer, which reading from it will tell.
                     return Pin::new(to).poll_shutdown(cx).map(|_| Ok(()));
                 }
@@ -216,7 +233,7 @@ impl Flow {
         let taken = ready!(Pin::new(to).poll_write(cx, self.held.get(self.at..).unwrap_or_default()));
         match taken {
             Ok(taken) => self.at += taken,
-            Err(_) => return Poll::Ready(Err(self.unwanted())),
+            Err(error) => return Poll::Ready(Err(self.unwanted(&error))),
         }
         if self.at >= self.held.len() {
             // Given back, not kept for next time: a tunnel waits longer than it carries.
@@ -238,7 +255,7 @@ impl Flow {
             let room = self.left.map_or(SCRATCH, |left| SCRATCH.min(usize::try_from(left).unwrap_or(SCRATCH)));
             let mut buffer = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
             if let Err(error) = ready!(Pin::new(from).poll_read(cx, &mut buffer)) {
-                return Poll::Ready(Err(Broken::Source(error)));
+                return Poll::Ready(Err(Broken::Source(error.kind())));
             }
             let bytes = buffer.filled();
             if bytes.is_empty() {
@@ -251,7 +268,7 @@ impl Flow {
             seen(bytes);
             let taken = match Pin::new(to).poll_write(cx, bytes) {
                 Poll::Ready(Ok(taken)) => taken,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(self.unwanted())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.unwanted(&error))),
                 Poll::Pending => 0,
             };
             self.held.extend_from_slice(bytes.get(taken..).unwrap_or_default());
@@ -261,11 +278,11 @@ impl Flow {
 
     /// Nobody takes this way's bytes any more. That ends this way only: what the other side still has to say may be in
     /// the kernel, and when reading from it fails or ends, that says why.
-    fn unwanted(&mut self) -> Broken {
+    fn unwanted(&mut self, error: &io::Error) -> Broken {
         self.held = Vec::new();
         self.at = 0;
         self.state = State::Done;
-        Broken::Sink
+        Broken::Sink(error.kind())
     }
 
     /// Waits for the client to close. What it still sends is thrown away: another request belongs into a connection of
@@ -275,7 +292,7 @@ impl Flow {
             scratch.resize(SCRATCH, 0);
             let mut buffer = ReadBuf::new(scratch);
             match ready!(Pin::new(from).poll_read(cx, &mut buffer)) {
-                Err(error) => return Poll::Ready(Err(Broken::Source(error))),
+                Err(error) => return Poll::Ready(Err(Broken::Source(error.kind()))),
                 Ok(()) if buffer.filled().is_empty() => self.state = State::Done,
                 Ok(()) => {}
             }
