@@ -80,22 +80,44 @@ pub(super) fn parse(head: &[u8]) -> Result<Hello, Error> {
 fn request(method: &str, path: &str, fields: &[httparse::Header<'_>]) -> Result<Request, Error> {
     let mut kept =
         Request { method: method.into(), path: path.into(), headers: Vec::new(), proxy_authorization: None, body: 0 };
-    for field in fields.iter().filter(|f| !f.name.is_empty()) {
+    let fields = || fields.iter().filter(|f| !f.name.is_empty());
+    let named_by_connection: Vec<String> = fields()
+        .filter(|f| f.name.eq_ignore_ascii_case("connection"))
+        .flat_map(|f| {
+            String::from_utf8_lossy(f.value).split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut length = None;
+    for field in fields() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("proxy-authorization") {
             kept.proxy_authorization = Some(field.value.to_vec());
+        } else if is("host") {
+            // Written anew.
+            continue;
         } else if is("transfer-encoding") {
             // Puppet only ever asks for files this way; a body of unknown length would need a reader of its own.
             return Err(Error::new(Kind::Unsupported, "a forwarded request with Transfer-Encoding is not carried"));
         } else if is("content-length") {
-            let length = std::str::from_utf8(field.value).ok().and_then(|v| v.trim().parse().ok());
-            kept.body = length.ok_or_else(|| malformed("Content-Length is no number"))?;
+            // Two lengths are two opinions on where the next request begins (RFC 9112 §6.3).
+            if length.replace(number(field.value)?).is_some() {
+                return Err(malformed("more than one Content-Length"));
+            }
         }
-        if !HOP_BY_HOP.iter().any(|name| is(name)) {
+        if !HOP_BY_HOP.iter().any(|name| is(name))
+            && (is("content-length") || !named_by_connection.iter().any(|name| is(name)))
+        {
             kept.headers.push((field.name.into(), field.value.to_vec()));
         }
     }
+    kept.body = length.unwrap_or(0);
     Ok(kept)
+}
+
+/// `parse` alone would take a plus sign.
+fn number(value: &[u8]) -> Result<u64, Error> {
+    let digits = std::str::from_utf8(value).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| malformed("Content-Length is no number"))
 }
 
 fn malformed(reason: impl std::fmt::Display) -> Error {
@@ -124,9 +146,8 @@ impl Request {
 
     fn head(&self, target: &str, connection: &str, authorization: Option<&[u8]>, to: &HostPort) -> Vec<u8> {
         let mut head = format!("{} {target} HTTP/1.1\r\n", self.method).into_bytes();
-        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            head.extend_from_slice(format!("Host: {}\r\n", authority(to)).as_bytes());
-        }
+        // By the target, whatever the client has sent (RFC 9112 §3.2.2).
+        head.extend_from_slice(format!("Host: {}\r\n", authority(to)).as_bytes());
         for (name, value) in &self.headers {
             line(&mut head, name, value);
         }
@@ -210,11 +231,11 @@ mod tests {
         assert_eq!(to.to_string(), "web.example.test:8080");
         assert_eq!(
             String::from_utf8(request.to_origin(&to)).unwrap(),
-            "GET /a?b HTTP/1.1\r\nhost: web.example.test:8080\r\nRange: bytes=0-\r\nConnection: close\r\n\r\n"
+            "GET /a?b HTTP/1.1\r\nHost: web.example.test:8080\r\nRange: bytes=0-\r\nConnection: close\r\n\r\n"
         );
         assert_eq!(
             String::from_utf8(request.to_proxy(&to)).unwrap(),
-            "GET http://web.example.test:8080/a?b HTTP/1.1\r\nhost: web.example.test:8080\r\nRange: bytes=0-\r\n\
+            "GET http://web.example.test:8080/a?b HTTP/1.1\r\nHost: web.example.test:8080\r\nRange: bytes=0-\r\n\
              Proxy-Authorization: Basic eDp5\r\nConnection: close\r\n\r\n"
         );
         let Ok(Hello::Forward(to, request)) = parsed("HEAD http://web?x HTTP/1.1\r\n\r\n") else {
