@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod client;
+pub mod command;
 pub mod dns;
 pub mod fault;
 pub mod hello;
