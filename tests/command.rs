@@ -114,7 +114,7 @@ async fn resolve_says_which_row_decided() {
         let (code, answer) = resolve(&host, what).await;
         let seen = (&answer["row"], &answer["role"], &answer["source"]["kind"]);
         assert_eq!(seen, (&json!(row), &role, &kind), "{what}");
-        assert_eq!(code, Some(if row == "foreign" { 1 } else { 0 }), "{what}");
+        assert_eq!(code, Some(i32::from(row == "foreign")), "{what}");
     }
     let (_, answer) = resolve(&host, "compile2.lab.test").await;
     assert_eq!(answer["servers"].as_array().unwrap().len(), 1);

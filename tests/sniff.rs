@@ -26,6 +26,7 @@ fn sniffed(bytes: &[u8]) -> Option<Hello> {
     Sniffer::new(LIMIT).push(bytes).unwrap()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as the sniffer answers")]
 fn named(name: &str) -> Option<Hello> {
     Some(Hello::Tls { sni: Some(name.parse().unwrap()) })
 }

@@ -17,8 +17,8 @@ use super::eventually;
 /// The binary: `$PUPPET_SHIM` (a release build, say), else the one of this build.
 pub fn binary() -> PathBuf {
     // Cargo knows it in integration tests; an example, which is built from this file too, has none.
-    let built = || option_env!("CARGO_BIN_EXE_puppet-shim").expect("no binary has been built").into();
-    std::env::var_os("PUPPET_SHIM").map_or_else(built, PathBuf::from)
+    let built = option_env!("CARGO_BIN_EXE_puppet-shim").map(PathBuf::from);
+    std::env::var_os("PUPPET_SHIM").map(PathBuf::from).or(built).expect("no binary has been built")
 }
 
 /// A host to run it on: a configuration file, a state directory.
