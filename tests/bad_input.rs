@@ -99,7 +99,7 @@ async fn what_is_neither_tls_nor_http() {
 #[tokio::test]
 async fn garbage_longer_than_is_read_is_answered_all_the_same() {
     let bare = shim().await;
-    status(&bare, &[0; 200_000], 400).await;
+    status(&bare, &vec![0; 200_000], 400).await;
 }
 
 #[tokio::test]

@@ -226,8 +226,8 @@ async fn who_does_not_read_holds_up_nobody_else() {
     let stuck = server.accept().await;
     let (mut from_shim, mut to_shim) = client.into_split();
     // Until every buffer is full.
-    let mut sent = 0;
-    while let Ok(written) = timeout(Duration::from_millis(100), to_shim.write(&[0; 65536])).await {
+    let (mut sent, piece) = (0, vec![0; 65536]);
+    while let Ok(written) = timeout(Duration::from_millis(100), to_shim.write(&piece)).await {
         sent += written.unwrap();
         assert!(sent < 256 * 1024 * 1024, "the shim takes in what nobody reads");
     }
@@ -257,7 +257,9 @@ async fn an_idle_tunnel_is_closed_and_a_busy_one_is_not() {
     assert!(began.elapsed() > IDLE);
     let silent = Instant::now();
     assert_eq!(read_all(&mut client).await, b"");
-    assert!(silent.elapsed() >= IDLE - Duration::from_millis(5), "{:?}", silent.elapsed());
+    // The shim has had the last word a moment before the client.
+    let slack = Duration::from_millis(50);
+    assert!(silent.elapsed() + slack >= IDLE, "{:?}", silent.elapsed());
     assert_eq!(read_all(&mut upstream).await, b"");
     let line = line(&bare).await;
     assert_eq!(line.get("message"), Some("broken"));

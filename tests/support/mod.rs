@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod client;
+pub mod command;
 pub mod dns;
 pub mod fault;
 pub mod hello;

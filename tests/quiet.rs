@@ -1,0 +1,188 @@
+//! The daemon costs its host nothing while nobody connects: one thread, no system call; and its sockets wait for
+//! nothing.
+//!
+//! A fleet is 100,000 of these. So the real binary is watched from outside, by strace and by way of /proc.
+
+// A test ends where its set-up fails.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
+use socket2::{Socket, Type};
+use support::command::{Host, Running};
+use support::dns::Dns;
+use support::eventually;
+use support::tcp::{Raw, ask, tunnel};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+/// A binary on a port of its own, with DNS and one compile server.
+struct Site {
+    _dns: Dns,
+    server: Raw,
+    daemon: Running,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let (dns, server) = (Dns::start().await, Raw::start().await);
+        dns.set_addresses("compile1.lab.test", 60, &[server.address().ip()]).await;
+        dns.set_srv("_x-puppet._tcp.lab.test", 60, &[(0, 0, server.address().port(), "compile1.lab.test")]).await;
+        let host = Host::new(&format!(
+            "listen = [\"127.0.0.1:0\"]\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\n",
+            dns.address()
+        ));
+        let daemon = host.run().await;
+        Site { _dns: dns, server, daemon }
+    }
+
+    /// Opens tunnels.
+    async fn tunnels(&self, count: usize) -> Vec<(TcpStream, TcpStream)> {
+        let mut open = Vec::new();
+        for _ in 0..count {
+            let client = tunnel(self.daemon.address(), "puppet:8140").await;
+            open.push((client, self.server.accept().await));
+        }
+        open
+    }
+
+    fn descriptors(&self) -> usize {
+        fs::read_dir(self.daemon.proc("fd")).unwrap().count()
+    }
+
+    fn threads(&self) -> usize {
+        fs::read_dir(self.daemon.proc("task")).unwrap().count()
+    }
+}
+
+/// strace on a process, until it is dropped.
+struct Strace {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Strace {
+    /// Attaches, and waits until it has.
+    async fn attach(pid: Pid) -> Self {
+        let folder = TempDir::new().unwrap();
+        let child = Command::new("strace")
+            .args(["-f", "-p", &pid.as_raw_nonzero().to_string(), "-o"])
+            .arg(folder.path().join("calls"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("strace is needed to see that there is no system call: apt install strace");
+        let mut strace = Strace { child, folder };
+        // Being attached to interrupts the wait for events, which is then begun again.
+        eventually("strace sees the process wait", || {
+            assert!(strace.child.try_wait().unwrap().is_none(), "strace cannot attach: is this root?");
+            strace.calls().lines().last().is_some_and(|line| line.contains("epoll_") && !line.contains(" = "))
+        })
+        .await;
+        strace
+    }
+
+    /// What it has seen so far.
+    fn calls(&self) -> String {
+        fs::read_to_string(self.file()).unwrap_or_default()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("calls")
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // So that it lets go of the process; a kill could leave that stopped.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// Three seconds in which nothing may happen.
+async fn assert_no_system_call(site: &Site) {
+    let strace = Strace::attach(site.daemon.pid()).await;
+    let before = strace.calls();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(strace.calls(), before);
+    // It would have been seen.
+    ask(site.daemon.address(), "www.example.org:443").await;
+    eventually("strace sees what a connection does", || strace.calls().contains("accept4(")).await;
+}
+
+#[tokio::test]
+async fn no_system_call_before_the_first_connection() {
+    assert_no_system_call(&Site::start().await).await;
+}
+
+#[tokio::test]
+async fn no_system_call_after_the_last_connection() {
+    let site = Site::start().await;
+    let before = site.descriptors();
+    drop(site.tunnels(20).await);
+    for target in ["puppetca:8140", "www.example.org:443"] {
+        ask(site.daemon.address(), target).await;
+    }
+    eventually("every connection has had its line", || site.daemon.connections() == 22).await;
+    eventually("all descriptors are given back", || site.descriptors() == before).await;
+    assert_no_system_call(&site).await;
+}
+
+#[tokio::test]
+async fn one_thread_idle_and_busy() {
+    let site = Site::start().await;
+    assert_eq!(site.threads(), 1);
+    let open = site.tunnels(50).await;
+    assert_eq!(site.threads(), 1);
+    drop(open);
+    eventually("the tunnels have ended", || site.daemon.connections() == 50).await;
+    assert_eq!(site.threads(), 1);
+}
+
+/// The daemon's own TCP sockets, by way of duplicates of its descriptors.
+fn tcp_sockets(pid: Pid) -> Vec<Socket> {
+    let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap();
+    let sockets = descriptors.filter_map(|entry| {
+        let entry = entry.unwrap();
+        let is_socket = fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+        let number = entry.file_name().to_str().unwrap().parse().unwrap();
+        is_socket.then(|| {
+            Socket::from(pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).expect("duplicating needs root"))
+        })
+    });
+    // Not the pair of sockets by which signals come.
+    let is_tcp = |socket: &Socket| {
+        let inet = socket.local_addr().is_ok_and(|address| address.as_socket().is_some());
+        inet && socket.r#type().unwrap() == Type::STREAM
+    };
+    sockets.filter(is_tcp).collect()
+}
+
+/// With Nagle's algorithm a TLS handshake waits for a delayed acknowledgement, 40 ms.
+#[tokio::test]
+async fn no_delay_on_either_side() {
+    let site = Site::start().await;
+    let open = site.tunnels(1).await;
+    let (client, server) = &open[0];
+    let sockets = tcp_sockets(site.daemon.pid());
+    let peer = |peer: SocketAddr| {
+        let to = |socket: &&Socket| socket.peer_addr().is_ok_and(|address| address.as_socket() == Some(peer));
+        sockets.iter().find(to).expect("no socket to one of the sides")
+    };
+    let towards_client = peer(client.local_addr().unwrap());
+    let towards_server = peer(site.server.address());
+    assert_eq!(towards_server.local_addr().unwrap().as_socket(), server.peer_addr().ok());
+    assert!(towards_client.tcp_nodelay().unwrap(), "towards the client");
+    assert!(towards_server.tcp_nodelay().unwrap(), "towards the server");
+    // A server that is gone without a word is noticed by the kernel.
+    assert!(towards_server.keepalive().unwrap());
+}
