@@ -312,3 +312,19 @@ async fn connect_and_reset_at_once() {
     let line = line(&bare).await;
     assert!(line.get("end").unwrap().starts_with("the client's connection broke: "), "{line}");
 }
+
+/// Closing at once would be a reset to a client that is still sending, and with some systems the answer would be lost to it.
+#[tokio::test]
+async fn a_client_that_is_still_sending_is_not_reset() {
+    let bare = shim().await;
+    let mut client = TcpStream::connect(bare.shim()).await.unwrap();
+    client.write_all(&[0; 2000]).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(LATE, client.read_to_end(&mut answer)).await.expect("no answer").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400 "));
+    let mut beat = interval(Duration::from_millis(10));
+    for _ in 0..10 {
+        beat.tick().await;
+        client.write_all(&[0; 2000]).await.expect("reset");
+    }
+}
