@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand};
 
 /// Sends each connection of a Puppet agent to the right server of its role
 ///
-/// A layer 4 load balancer on the agent's own host: works out by SNI, port or CONNECT target which role a connection is for, finds that role's servers by DNS
-/// SRV, and tunnels the agent's own TLS to one of them.
+/// A layer 4 load balancer on the agent's own host: works out by SNI, port or CONNECT target which role a connection is
+/// for, finds that role's servers by DNS SRV, and tunnels the agent's own TLS to one of them.
 #[derive(Debug, Parser)]
 #[command(name = "puppet-shim", version, max_term_width = 100)]
 pub struct Cli {

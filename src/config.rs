@@ -30,11 +30,12 @@ pub use source::{InForce, Origin, default_file, in_force};
 pub struct Config {
     /// Addresses to listen on. Default: 127.0.0.1:8139 and `[::1]:8139`. Port 0 takes a free port (tests).
     pub listen: Vec<SocketAddr>,
-    /// Whether a listener may be elsewhere than on loopback. Default: no. Anyone who can reach such a listener uses this host's way to the
-    /// servers, its network position and its proxy; the servers still ask everyone for a certificate, but no firewall tells them apart.
+    /// Whether a listener may be elsewhere than on loopback. Default: no. Anyone who can reach such a listener uses
+    /// this host's way to the servers, its network position and its proxy; the servers still ask everyone for a
+    /// certificate, but no firewall tells them apart.
     pub allow_remote_clients: bool,
-    /// The domain of the short names and of the SRV records, lower case, without a trailing dot. `None`: found as Facter
-    /// finds it ([`crate::domain`]), failing that the requested name's own.
+    /// The domain of the short names and of the SRV records, lower case, without a trailing dot. `None`: found as
+    /// Facter finds it ([`crate::domain`]), failing that the requested name's own.
     pub domain: Option<String>,
     /// What becomes of names that are not Puppet's, in proxy mode.
     pub foreign: Foreign,
@@ -64,13 +65,13 @@ pub enum Foreign {
 pub struct RoleConfig {
     /// Which one.
     pub role: Role,
-    /// Names that mean this role, lower case, without a trailing dot. One without a dot counts bare and under the domain.
-    /// Those of `compile` are the *official* names: with another role's port they mean that role.
+    /// Names that mean this role, lower case, without a trailing dot. One without a dot counts bare and under the
+    /// domain. Those of `compile` are the *official* names: with another role's port they mean that role.
     pub names: Vec<String>,
     /// Ports that mean this role: with an official name, or as a listener's own port.
     pub ports: Vec<u16>,
-    /// Owner name of its SRV records. `_service._proto` alone is looked for under the domain, anything longer is absolute. `None`: no
-    /// SRV records of its own, in a file `srv = false`.
+    /// Owner name of its SRV records. `_service._proto` alone is looked for under the domain, anything longer is
+    /// absolute. `None`: no SRV records of its own, in a file `srv = false`.
     pub srv: Option<String>,
     /// Whether the records of `compile` serve when it has none of its own.
     pub fallback: bool,
@@ -96,8 +97,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For all candidates together, lookups included. Default 15 s, 100 ms to 10 min. The agent itself waits 2 min.
     pub budget: Duration,
-    /// A tunnel in which neither side has said anything for so long is closed. Default 1 h, 10 min (Puppet's `http_read_timeout`: a catalog
-    /// compiles in silence) to 7 d.
+    /// A tunnel in which neither side has said anything for so long is closed. Default 1 h, 10 min (Puppet's
+    /// `http_read_timeout`: a catalog compiles in silence) to 7 d.
     pub idle: Duration,
 }
 

@@ -1,6 +1,6 @@
 //! The life of one connection: sniff, role, candidates, dial, tunnel.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ pub struct Shared {
 /// The answer to a CONNECT whose server has accepted. Any 2xx will do, and no body may follow.
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
-/// How long a refused client may take to read why. Closing at once, with bytes of its unread, would be a reset, and the reason lost.
+/// How long a refused client may take to read why. Closing at once, with bytes of its unread, would be a reset, and the
+/// reason lost.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection to a server, and how to begin.
@@ -71,7 +72,7 @@ pub async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: SocketAddr,
         }
         Err(refused) => {
             let answer = refused.answer();
-            report.outcome = Some(Outcome::Refused { alert: refused.alert(), error: refused.error });
+            report.outcome = Some(Outcome::Refused { told: refused.told(), error: refused.error });
             drop(report);
             // The log has said it already; a client that does not listen is no news.
             let _ = tokio::time::timeout(LINGER, say(&mut client, &answer)).await;
@@ -121,15 +122,24 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
     let Shared { table, discovery, .. } = shared;
     let (row, role) = table.classify(&wish.asked);
     let by_name = matches!(row, Row::OwnName | Row::OfficialPort | Row::OfficialName);
-    if !by_name && let Some((role, mut server)) = discovery.target(table, &wish.asked).await {
-        if wish.asked.via == Via::Http {
-            // A web server beside it: the record's port speaks TLS.
-            server.port = wish.asked.port;
-        }
-        (report.row, report.role, report.source) = (Some(Row::Target), Some(role.role.clone()), Some(Source::Target));
-        return Ok(wish.to(server));
-    }
     report.row = Some(row);
+    if !by_name {
+        match discovery.target(table, &wish.asked).await {
+            Ok(None) => {}
+            Ok(Some((role, server))) => {
+                report.row = Some(Row::Target);
+                (report.role, report.source) = (Some(role.role.clone()), Some(Source::Target));
+                return Ok(wish.to(server));
+            }
+            // To refuse it as foreign, and to advise to let it through, takes knowing that it is.
+            Err(failure) if row == Row::Foreign && shared.config.foreign == Foreign::Refuse => {
+                let asked = &wish.asked;
+                let reason = format_args!("cannot tell whether {asked} is a Puppet server of this site: {failure}");
+                return Err(Error::new(Kind::NoServers, reason));
+            }
+            Err(failure) => report.dns = Some(failure.to_string()),
+        }
+    }
     let Some(role) = role else { return foreign(&shared.config.foreign, wish, report) };
     report.role = Some(role.role.clone());
     if wish.asked.via == Via::Http {
@@ -140,6 +150,7 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
     }
     let found = discovery.servers(table, role, &wish.asked).await;
     report.source.clone_from(&found.source);
+    report.dns = found.trouble();
     let servers = candidates(&found, role)?;
     Ok(wish.through(servers))
 }
@@ -153,16 +164,14 @@ fn candidates(found: &Found, role: &RoleConfig) -> Result<Vec<Srv>, Error> {
 /// A name that is nobody's: by policy.
 fn foreign(policy: &Foreign, wish: Wish, report: &mut Report) -> Result<Way, Error> {
     if wish.asked.via == Via::Tls {
-        return Err(Error::new(
-            Kind::NoRoute,
-            format_args!(
-                "{} is no Puppet server of this host's: no role has that name or port in the configuration",
-                wish.asked
-            ),
-        ));
+        let Asked { host, port, .. } = &wish.asked;
+        let what = match host {
+            Some(host) => format!("{host} is no role's name and no current target"),
+            None => "the connection carries no name (SNI)".into(),
+        };
+        return Err(Error::new(Kind::NoRoute, format_args!("{what}, and the listener's port {port} is no role's")));
     }
     let to = wish.host_port()?;
-    report.source = Some(Source::Name);
     match policy {
         Foreign::Refuse => Err(Error::new(
             Kind::Foreign,
@@ -170,7 +179,10 @@ fn foreign(policy: &Foreign, wish: Wish, report: &mut Report) -> Result<Way, Err
                 "{to} is not a Puppet server of this site; the setting foreign = direct (or the URL of a proxy) in puppet-shim.toml would allow it"
             ),
         )),
-        Foreign::Direct => Ok(wish.to(Srv { priority: 0, weight: 0, port: to.port, target: Some(to.host) })),
+        Foreign::Direct => {
+            report.source = Some(Source::Name);
+            Ok(wish.to(Srv { priority: 0, weight: 0, port: to.port, target: Some(to.host) }))
+        }
         Foreign::Proxy(proxy) => {
             let server = Srv { priority: 0, weight: 0, port: proxy.port, target: Some(proxy.host.clone()) };
             let Some(request) = &wish.request else { return Ok(wish.to(server)) };
@@ -191,7 +203,12 @@ impl Wish {
             Hello::Connect(to, request) => (Via::Connect, Some(to.host), to.port, Some(request)),
             Hello::Forward(to, request) => (Via::Http, Some(to.host), to.port, Some(request)),
         };
-        Wish { asked: Asked { via, host, port }, bytes, request }
+        let mut wish = Wish { asked: Asked { via, host, port }, bytes, request };
+        if let (Via::Http, Some(request)) = (via, &wish.request) {
+            // What follows the body is another request, and belongs into a connection of its own.
+            wish.bytes.truncate(usize::try_from(request.body.unwrap_or(0)).unwrap_or(usize::MAX));
+        }
+        wish
     }
 
     fn host_port(&self) -> Result<HostPort, Error> {
@@ -204,7 +221,7 @@ impl Wish {
     /// How many of the client's bytes behind those already here belong to a forwarded request; `None`: it is a tunnel.
     fn most(&self) -> Option<u64> {
         let request = self.request.as_ref().filter(|_| self.asked.via == Via::Http)?;
-        Some(request.body.saturating_sub(self.bytes.len() as u64))
+        Some(request.body.unwrap_or(0).saturating_sub(self.bytes.len() as u64))
     }
 
     fn to(self, server: Srv) -> Way {
@@ -216,8 +233,6 @@ impl Wish {
         let announce = self.asked.via == Via::Connect;
         let first = match (&self.request, self.host_port()) {
             (Some(request), Ok(to)) if self.asked.via == Via::Http => {
-                let body = usize::try_from(request.body).unwrap_or(usize::MAX);
-                self.bytes.truncate(body);
                 let mut first = request.to_origin(&to);
                 first.append(&mut self.bytes);
                 first
@@ -229,9 +244,13 @@ impl Wish {
 }
 
 /// The agent's own choice of address (`sourceaddress`): the servers are to see it.
-fn source_address(from: SocketAddr) -> Option<IpAddr> {
-    let ip = from.ip().to_canonical();
-    (!ip.is_loopback()).then_some(ip)
+fn source_address(mut from: SocketAddr) -> Option<SocketAddr> {
+    if from.ip().is_loopback() {
+        return None;
+    }
+    from.set_port(0);
+    // A client on another host (`allow_remote_clients`) has an address that is not ours to use.
+    UdpSocket::bind(from).is_ok().then_some(from)
 }
 
 /// What was tried, in the agent's line: each server and what it did.

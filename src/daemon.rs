@@ -42,25 +42,27 @@ pub struct Site {
 }
 
 impl Site {
-    /// Looks at the host. Blocks for two seconds at most, where the domain is not configured and the host's own DNS is dead.
+    /// Looks at the host. Blocks for two seconds at most, where the domain is not configured and the host's own DNS is
+    /// dead.
     pub fn new(config: &Config) -> Self {
         let path = Path::new(RESOLV_CONF);
         let system = ResolvConf::read(path);
         let domain = config.domain.clone().or_else(|| domain::find(path));
         let mut search: Vec<String> = domain.iter().cloned().collect();
         search.extend(system.search.iter().filter(|s| Some(*s) != domain.as_ref()).cloned());
-        let dns = Dns::new(&config.dns, &system);
+        let dns = Dns::new(&config.dns, path);
         Site { table: Table::new(config, domain), discovery: Discovery::new(dns, search) }
     }
 }
 
 impl Daemon {
-    /// Binds every address that can be bound. One that cannot is said loudly and left out, for a host is better served by the rest than by nothing;
-    /// an IPv6 address on a host without IPv6 is only worth a warning.
+    /// Binds every address that can be bound, or the default ones if none can. One that cannot is said loudly and left
+    /// out, for a host is better served by the rest than by nothing; an IPv6 address on a host without IPv6 is only
+    /// worth a warning.
     ///
     /// # Errors
     ///
-    /// When no address at all could be bound.
+    /// When no address at all could be bound, the default ones included.
     #[allow(clippy::unused_async, reason = "needs a tokio runtime around it, which this makes plain")]
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let mut listeners = Vec::new();
@@ -72,7 +74,12 @@ impl Daemon {
             }
         }
         if listeners.is_empty() {
-            return Err(BuildError::Bind(failed));
+            // The repair of such a configuration can only arrive through us.
+            listeners = Config::default().listen.into_iter().filter_map(|addr| Listener::bind(addr).ok()).collect();
+            if listeners.is_empty() {
+                return Err(BuildError::Bind(failed));
+            }
+            tracing::error!("none of the addresses in `listen` can be listened on; going on with the default ones");
         }
         for error in failed {
             if error.is_missing_ipv6() {
@@ -106,8 +113,8 @@ impl Daemon {
     }
 }
 
-/// Accepts and never waits for a connection to end, but for a place: each has a task of its own. Of what is over the cap one waits here, the others stay
-/// in the kernel's queue.
+/// Accepts and never waits for a connection to end, but for a place: each has a task of its own. Of what is over the
+/// cap one waits here, the others stay in the kernel's queue.
 async fn accept(listener: Listener, shared: Arc<Shared>, places: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {
@@ -118,7 +125,11 @@ async fn accept(listener: Listener, shared: Arc<Shared>, places: Arc<Semaphore>)
                 Some(_) = connections.join_next() => {}
             }
         };
-        // A place taken before there is somebody for it would be taken from the other listeners. The semaphore is never closed.
+        // A place taken before there is somebody for it would be taken from the other listeners.
+        if places.available_permits() == 0 {
+            tracing::warn!(listener = %listener.addr(), "all places are taken, others wait; see limits.connections");
+        }
+        // The semaphore is never closed.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let (shared, port) = (shared.clone(), listener.addr().port());
         connections.spawn(async move {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::discovery::srv::Srv;
 use crate::discovery::{Discovery, NoAddress};
 use crate::host::{Host, HostPort};
-use crate::listen::leads_back;
+use crate::listen::{is_wildcard_port, leads_back};
 
 /// Silence after which the kernel asks whether the server is still there. No process wakes for it.
 const KEEPALIVE: Duration = Duration::from_secs(5 * 60);
@@ -25,8 +25,8 @@ pub struct Dialer<'a> {
     pub connect: Duration,
     /// Our own listeners, which are never a server.
     pub listeners: &'a [SocketAddr],
-    /// The agent's own address, where it has set one (`sourceaddress`).
-    pub source: Option<IpAddr>,
+    /// The agent's own address, where it has set one (`sourceaddress`); port 0.
+    pub source: Option<SocketAddr>,
 }
 
 /// One candidate, and what became of it.
@@ -78,18 +78,6 @@ impl fmt::Display for Did {
     }
 }
 
-impl fmt::Display for Try {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.server)?;
-        // An address that is the name says nothing new.
-        match self.addr {
-            Some(addr) if self.server.host != Host::Ip(addr.ip()) => write!(f, " ({})", addr.ip())?,
-            _ => {}
-        }
-        write!(f, " {}", self.did)
-    }
-}
-
 impl Did {
     /// Whether the candidate did not even say no.
     pub fn is_silence(&self) -> bool {
@@ -98,8 +86,8 @@ impl Did {
 }
 
 impl Dialer<'_> {
-    /// Tries the servers in order, each address of each, until one accepts. Every attempt is entered in `tries` as it starts, so that
-    /// whoever gives up on the whole still knows what was done.
+    /// Tries the servers in order, each address of each, until one accepts. Every attempt is entered in `tries` as it
+    /// starts, so that whoever gives up on the whole still knows what was done.
     pub async fn dial(&self, servers: &[Srv], tries: &mut Vec<Try>) -> Option<TcpStream> {
         for server in servers {
             let Some(host) = &server.target else { continue };
@@ -135,10 +123,17 @@ impl Dialer<'_> {
             return Err(Did::LeadBack);
         }
         if let Some(source) = self.source.filter(|source| source.is_ipv4() != addr.is_ipv4()) {
-            return Err(Did::OtherFamily(source));
+            return Err(Did::OtherFamily(source.ip()));
         }
         let socket = self.socket(addr).map_err(|error| Did::Fail(error.to_string()))?;
         match tokio::time::timeout(self.connect, socket.connect(addr)).await {
+            // The kernel connects to an address of this host from the same address.
+            Ok(Ok(stream))
+                if is_wildcard_port(addr.port(), self.listeners)
+                    && stream.local_addr().is_ok_and(|own| own.ip() == addr.ip()) =>
+            {
+                Err(Did::LeadBack)
+            }
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Did::Refuse),
             Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(Did::TimeOut),
@@ -153,11 +148,7 @@ impl Dialer<'_> {
         socket.set_nodelay(true)?;
         SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
         if let Some(source) = self.source {
-            let bound = socket.bind(SocketAddr::new(source, 0));
-            // The client is on another host (`allow_remote_clients`): its address is not ours to use.
-            if !bound.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AddrNotAvailable) {
-                bound?;
-            }
+            socket.bind(source)?;
         }
         Ok(socket)
     }
@@ -170,14 +161,47 @@ fn close(tries: &mut [Try], at: usize, did: Did, started: Instant) {
     }
 }
 
-/// The attempts, as a sentence has them: without what was reached by no fault of its own.
+/// The attempts as a sentence has them: each server, its addresses, what they did. Addresses that did the same share
+/// their words.
 pub fn describe(tries: &[Try]) -> String {
-    let mut text = String::new();
-    for entry in tries {
-        if !text.is_empty() {
-            text.push_str("; ");
-        }
-        text.push_str(&entry.to_string());
+    let same = |a: &Try, b: &Try| a.server == b.server && a.did == b.did;
+    let servers: Vec<String> = tries
+        .chunk_by(same)
+        .filter_map(|group| {
+            let first = group.first()?;
+            // An address that is the name says nothing new.
+            let named = |addr: &&SocketAddr| first.server.host != Host::Ip(addr.ip());
+            let addresses: Vec<String> =
+                group.iter().filter_map(|t| t.addr.as_ref()).filter(named).map(|addr| addr.ip().to_string()).collect();
+            let addresses = if addresses.is_empty() { String::new() } else { format!(" ({})", addresses.join(", ")) };
+            Some(format!("{}{addresses} {}", first.server, first.did))
+        })
+        .collect();
+    servers.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(server: &str, addr: &str, did: Did) -> Try {
+        Try { server: server.parse().unwrap(), addr: addr.parse().ok(), did, took: Duration::ZERO }
     }
-    text
+
+    #[test]
+    fn a_sentence_of_what_was_tried() {
+        let tries = [
+            tried("a.test:8140", "[2001:db8::1]:8140", Did::Refuse),
+            tried("a.test:8140", "192.0.2.1:8140", Did::Refuse),
+            tried("b.test:8140", "192.0.2.2:8140", Did::Refuse),
+            tried("b.test:8140", "192.0.2.3:8140", Did::TimeOut),
+            tried("c.test:8140", "", Did::NoAddress(NoAddress::None)),
+            tried("192.0.2.4:8140", "192.0.2.4:8140", Did::Accept),
+        ];
+        assert_eq!(
+            describe(&tries),
+            "a.test:8140 (2001:db8::1, 192.0.2.1) refused; b.test:8140 (192.0.2.2) refused; \
+             b.test:8140 (192.0.2.3) timed out; c.test:8140 has no address in DNS; 192.0.2.4:8140 accepted"
+        );
+    }
 }

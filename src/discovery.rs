@@ -1,7 +1,7 @@
 //! Where a role's servers come from.
 //!
-//! In order: its own SRV records; those of `compile`, where the role allows it; the static list; last the requested name itself. The first
-//! of them that names a server counts, so a site without any SRV record works as it did before.
+//! In order: its own SRV records; those of `compile`, where the role allows it; the static list; last the requested
+//! name itself. The first of them that names a server counts, so a site without any SRV record works as it did before.
 
 pub mod cache;
 pub mod dns;
@@ -9,16 +9,23 @@ pub mod srv;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use serde::Serialize;
+use tokio::time::timeout;
 
 use self::cache::{Cache, Freshness, Known};
 use self::dns::{A, Aaaa, Dns, Failure};
 use self::srv::Srv;
 use crate::config::RoleConfig;
 use crate::host::Host;
-use crate::role::{Asked, Role, Table};
+use crate::role::{Asked, Role, Table, Via};
+
+/// Once one family has addresses, the other may take this much longer.
+const OTHER_FAMILY: Duration = Duration::from_millis(50);
 
 /// Finds servers, and remembers them for as long as DNS allows.
 pub struct Discovery {
@@ -82,14 +89,33 @@ impl Found {
     /// One sentence for a refusal: what was looked for in vain.
     pub fn why_none(&self, role: &Role) -> String {
         let steps = self.steps.iter().map(|step| match &step.result {
-            Ok(_) => format!("; no SRV record {}", step.owner),
-            Err(failure) => format!("; SRV {}: {failure}", step.owner),
+            Err(failure) | Ok(Known { freshness: Freshness::Stale(_, failure), .. }) => {
+                format!("; SRV {}: {failure}", step.owner)
+            }
+            Ok(known) if known.answer.records.is_empty() => format!("; no SRV record {}", step.owner),
+            Ok(_) => format!("; SRV {} says that the service is not offered", step.owner),
         });
         let mut text = format!("no {role} server is known") + &steps.collect::<String>();
         if self.steps.is_empty() {
-            text.push_str("; no domain is known for its SRV records: set `domain`");
+            text.push_str("; no SRV record could be asked for: set its `srv` or the `domain`, or its `servers`");
         }
         text
+    }
+
+    /// What was wrong with DNS on the way, if anything was, though servers may have been found all the same.
+    pub fn trouble(&self) -> Option<String> {
+        self.steps.iter().find_map(|step| match &step.result {
+            Err(failure) => Some(format!("{}: {failure}", step.owner)),
+            Ok(Known { freshness: freshness @ Freshness::Stale(..), .. }) => {
+                Some(format!("{} {}", step.owner, freshness.describe()))
+            }
+            Ok(_) => None,
+        })
+    }
+
+    /// The first failure of DNS on the way.
+    fn failure(&self) -> Option<&Failure> {
+        self.steps.iter().find_map(|step| step.result.as_ref().err())
     }
 }
 
@@ -128,7 +154,7 @@ impl Discovery {
         }
         for (srv, is_fallback) in owners {
             let Some(owner) = srv.and_then(|srv| owner_name(srv, table, asked)) else { continue };
-            let result = self.services.get(&owner, || self.dns.ask(&owner)).await;
+            let result = self.services.get(&owner, || self.dns.ask_srv(&owner)).await;
             let servers = result.as_ref().map(|known| offered(&known.answer.records)).unwrap_or_default();
             found.steps.push(Step { owner: owner.clone(), result });
             if !servers.is_empty() {
@@ -140,43 +166,47 @@ impl Discovery {
         if !role.servers.is_empty() {
             found.source = Some(Source::Static);
             found.servers = static_servers(role, asked.port);
-        } else if let Some(host) = &asked.host {
+        } else if let Some(host) = asked.host.as_ref().filter(|host| !is_risky(table, role, host, &found)) {
             found.source = Some(Source::Name);
             found.servers = vec![Srv { priority: 0, weight: 0, port: asked.port, target: Some(host.clone()) }];
         }
         found
     }
 
-    /// The role that has this host as a current target, and the record that says so: the one with the requested port, if there is one.
-    pub async fn target<'t>(&self, table: &'t Table, asked: &Asked) -> Option<(&'t RoleConfig, Srv)> {
-        let host = asked.host.as_ref()?;
-        let mut best: Option<(&RoleConfig, Srv)> = None;
-        // A server that several roles name is most likely meant as a compiler: `puppet://NAME/…` in a manifest.
+    /// The role that has this host as a current target, and the server that is meant: with the requested port where a
+    /// record has it or no role does (a web server beside it, say), else with the record's own.
+    ///
+    /// # Errors
+    ///
+    /// When DNS gives no answer for a role, and no other role has the host: whether it is a target is not known.
+    pub async fn target<'t>(&self, table: &'t Table, asked: &Asked) -> Result<Option<(&'t RoleConfig, Srv)>, Failure> {
+        let Some(host) = &asked.host else { return Ok(None) };
+        // Only what the roles' own records and lists say. The requested name must have no part in it: in a domain of
+        // his own, anybody can publish records that make any name a target.
+        let without_name = Asked { host: None, ..asked.clone() };
         let (compile, others): (Vec<_>, Vec<_>) = table.roles().iter().partition(|r| r.role.as_str() == Role::COMPILE);
-        for role in compile.into_iter().chain(others) {
-            // Only what the role's own records and list say: the requested name itself is no target.
-            let without_name = Asked { host: None, ..asked.clone() };
-            let known_domain = table.domain().is_some() || role.srv.as_deref().is_some_and(is_absolute);
-            let for_domain = if known_domain { &without_name } else { asked };
-            let found = self.servers(table, role, for_domain).await;
-            if found.source == Some(Source::Name) {
-                continue;
-            }
-            for server in found.servers {
-                if server.target.as_ref() == Some(host) && (best.is_none() || server.port == asked.port) {
-                    let exact = server.port == asked.port;
-                    best = Some((role, server));
-                    if exact {
-                        return best;
-                    }
+        // A server that several roles name is most likely meant as a compiler: `puppet://NAME/…` in a manifest.
+        let roles: Vec<_> = compile.into_iter().chain(others).collect();
+        let found = join_all(roles.iter().map(|role| self.servers(table, role, &without_name))).await;
+        let mut best: Option<(&RoleConfig, Srv)> = None;
+        for (role, found) in roles.iter().zip(&found) {
+            for server in found.servers.iter().filter(|server| server.target.as_ref() == Some(host)) {
+                if best.is_none() || server.port == asked.port {
+                    best = Some((role, server.clone()));
                 }
             }
         }
-        best
+        let Some((role, mut server)) = best else {
+            return found.iter().find_map(Found::failure).map_or(Ok(None), |failure| Err(failure.clone()));
+        };
+        if asked.via == Via::Http || !table.is_role_port(asked.port) {
+            server.port = asked.port;
+        }
+        Ok(Some((role, server)))
     }
 
-    /// The addresses of a server, both families interleaved, IPv6 first as RFC 8305 §4 has it. A name without a dot is looked for under
-    /// the domain and the search list; one with a dot is absolute.
+    /// The addresses of a server, both families interleaved, IPv6 first as RFC 8305 §4 has it. A name without a dot is
+    /// looked for under the domain and the search list; one with a dot is absolute.
     pub async fn addresses(&self, host: &Host) -> Result<Addresses, NoAddress> {
         let name = match host {
             Host::Ip(ip) => return Ok(Addresses { ips: vec![*ip], ttl: None }),
@@ -185,25 +215,25 @@ impl Discovery {
         if name.contains('.') {
             return self.absolute(name).await;
         }
-        let mut searched = None;
         for suffix in &self.search {
-            let found = self.absolute(&format!("{name}.{suffix}")).await;
-            if found.is_ok() {
-                return found;
+            match self.absolute(&format!("{name}.{suffix}")).await {
+                // Not there: the next one may have it. No answer: the next one's might be another host's.
+                Err(NoAddress::None) => {}
+                verdict => return verdict,
             }
-            searched = Some(found);
         }
-        let bare = self.absolute(name).await;
-        // What the search list gave says more than what the root of DNS thinks of a bare name.
-        if bare.is_ok() { bare } else { searched.unwrap_or(bare) }
+        self.absolute(name).await
     }
 
     async fn absolute(&self, name: &str) -> Result<Addresses, NoAddress> {
-        let (v6, v4) = tokio::join!(self.v6.get(name, || self.dns.ask(name)), self.v4.get(name, || self.dns.ask(name)));
-        let ttls = [v6.as_ref().ok().and_then(held), v4.as_ref().ok().and_then(held)];
-        let failure = v6.as_ref().err().or(v4.as_ref().err()).cloned();
-        let v6: Vec<IpAddr> = v6.map(|k| k.answer.records.iter().map(|a| a.0).collect()).unwrap_or_default();
-        let v4: Vec<IpAddr> = v4.map(|k| k.answer.records.iter().map(|a| a.0).collect()).unwrap_or_default();
+        let v6 = self.v6.get(name, || self.dns.ask(name));
+        let v4 = self.v4.get(name, || self.dns.ask(name));
+        let (v6, v4) = both(v6, v4).await;
+        let ttls = [v6.as_ref().and_then(held), v4.as_ref().and_then(held)];
+        let failure = [v6.as_ref().and_then(|k| k.as_ref().err()), v4.as_ref().and_then(|k| k.as_ref().err())];
+        let failure = failure.into_iter().flatten().next().cloned();
+        let v6 = ips(v6);
+        let v4 = ips(v4);
         let ips = interleave(&v6, &v4);
         match failure {
             // One family is enough, whatever became of the other.
@@ -214,13 +244,51 @@ impl Discovery {
     }
 }
 
-/// The TTL of an answer that has records.
-fn held<T>(known: &Known<T>) -> Option<Duration> {
-    (!known.answer.records.is_empty()).then_some(known.answer.ttl)
+/// What the cache has for one family.
+type Family<T> = Result<Known<T>, Failure>;
+
+/// Both families, or one where it has addresses and the other keeps it waiting (RFC 8305 §3): many a nameserver never
+/// answers for AAAA.
+async fn both<A, B>(
+    first: impl Future<Output = Family<A>>,
+    second: impl Future<Output = Family<B>>,
+) -> (Option<Family<A>>, Option<Family<B>>) {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    tokio::select! {
+        a = &mut first => {
+            let b = other(held(&a).is_some(), second).await;
+            (Some(a), b)
+        }
+        b = &mut second => {
+            let a = other(held(&b).is_some(), first).await;
+            (a, Some(b))
+        }
+    }
 }
 
-/// `_service._proto` alone is looked for under the domain, the configured or found one, failing that the requested name's own. Anything
-/// longer is a whole name, such as Consul's `_puppet._tcp.service.consul`.
+async fn other<T>(is_dispensable: bool, family: impl Future<Output = T>) -> Option<T> {
+    if is_dispensable { timeout(OTHER_FAMILY, family).await.ok() } else { Some(family.await) }
+}
+
+/// The TTL of an answer that has records.
+fn held<T>(known: &Family<T>) -> Option<Duration> {
+    known.as_ref().ok().filter(|known| !known.answer.records.is_empty()).map(|known| known.answer.ttl)
+}
+
+fn ips<T: Copy + Into<IpAddr>>(family: Option<Family<T>>) -> Vec<IpAddr> {
+    let Some(Ok(known)) = family else { return Vec::new() };
+    known.answer.records.iter().map(|record| (*record).into()).collect()
+}
+
+/// Whether the requested name itself is no safe guess: the role's own records could not be asked for, it has no
+/// fallback, and the name is another role's. A CSR or a CA bundle must never go to a server that is no CA, and DNS
+/// being ill is no reason.
+fn is_risky(table: &Table, role: &RoleConfig, host: &Host, found: &Found) -> bool {
+    found.failure().is_some() && !role.fallback && table.owner(host).is_some_and(|owner| owner.role != role.role)
+}
+
+/// `_service._proto` alone is looked for under the domain, the configured or found one, failing that the requested
+/// name's own. Anything longer is a whole name, such as Consul's `_puppet._tcp.service.consul`.
 fn owner_name(srv: &str, table: &Table, asked: &Asked) -> Option<String> {
     if is_absolute(srv) {
         return Some(srv.into());
@@ -233,15 +301,9 @@ fn is_absolute(srv: &str) -> bool {
     srv.split('.').count() > 2
 }
 
-/// The records that offer a server: not the target `.`, each once.
+/// The records that offer a server: not the target `.`.
 fn offered(records: &[Srv]) -> Vec<Srv> {
-    let mut kept: Vec<Srv> = Vec::with_capacity(records.len());
-    for record in records {
-        if record.target.is_some() && !kept.contains(record) {
-            kept.push(record.clone());
-        }
-    }
-    kept
+    records.iter().filter(|record| record.target.is_some()).cloned().collect()
 }
 
 fn static_servers(role: &RoleConfig, port: u16) -> Vec<Srv> {

@@ -1,5 +1,6 @@
-//! The host's domain, as Facter finds it (`lib/facter/resolvers/linux/hostname.rb`), since that is what Puppet's `srv_domain` defaults to:
-//! of the host name, of the canonical name that `getaddrinfo` gives for it, or `resolv.conf`'s.
+//! The host's domain, as Facter finds it (`lib/facter/resolvers/linux/hostname.rb`), since that is what Puppet's
+//! `srv_domain` defaults to: of the host name, of the canonical name that `getaddrinfo` gives for it, or
+//! `resolv.conf`'s.
 
 use std::path::Path;
 use std::sync::mpsc;

@@ -1,4 +1,5 @@
-//! Why a connection was refused or failed: whose fault it was, what the agent is told, and whether another server may be tried.
+//! Why a connection was refused or failed: whose fault it was, what the agent is told, and whether another server may
+//! be tried.
 
 use std::fmt;
 
@@ -15,7 +16,8 @@ pub enum Side {
     Upstream,
 }
 
-/// What went wrong. Each kind has one HTTP status, for a client that said CONNECT, and one TLS alert, for one that said `ClientHello`.
+/// What went wrong. Each kind has one HTTP status, for a client that said CONNECT, and one TLS alert, for one that said
+/// `ClientHello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Bytes that are neither TLS nor HTTP, or are broken TLS or HTTP.
@@ -54,6 +56,18 @@ pub mod alert {
     pub const UNRECOGNIZED_NAME: u8 = 112;
 }
 
+impl Side {
+    /// As the log writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Policy => "policy",
+            Side::Discovery => "discovery",
+            Side::Upstream => "upstream",
+        }
+    }
+}
+
 impl Kind {
     /// Which side failed.
     pub const fn side(self) -> Side {
@@ -85,7 +99,7 @@ impl Kind {
         }
     }
 
-    /// TLS alert. The agent prints its name: `puppet-agent.md` of the design notes has measured the wording.
+    /// TLS alert. The agent prints its name, in OpenSSL's words.
     pub const fn alert(self) -> u8 {
         match self {
             Kind::Malformed | Kind::TooLong => alert::DECODE_ERROR,
@@ -111,8 +125,8 @@ pub struct Error {
 const REASON_LIMIT: usize = 1000;
 
 impl Error {
-    /// An error whose reason is made fit for an HTTP status line: what is not printable ASCII becomes `?`, the rest of an overlong
-    /// one is cut.
+    /// An error whose reason is made fit for an HTTP status line: what is not printable ASCII becomes `?`, the rest of
+    /// an overlong one is cut.
     pub fn new(kind: Kind, reason: impl fmt::Display) -> Self {
         let mut reason: String =
             reason.to_string().chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();

@@ -9,7 +9,8 @@
 //!                      discovery ┘◄─ SRV
 //! ```
 //!
-//! [`connection`] is that line in code; [`daemon`] wires the parts; [`report`] is what is known of a connection at its end.
+//! [`connection`] is that line in code; [`daemon`] wires the parts; [`report`] is what is known of a connection at its
+//! end.
 
 pub mod cli;
 pub mod config;

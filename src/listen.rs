@@ -34,7 +34,10 @@ impl BindError {
     /// Whether the host merely has no IPv6.
     pub fn is_missing_ipv6(&self) -> bool {
         let code = self.cause.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
-        self.addr.is_ipv6() && matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+        let local = self.addr.ip().is_loopback() || self.addr.ip().is_unspecified();
+        self.addr.is_ipv6()
+            && local
+            && matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
     }
 }
 
@@ -63,7 +66,8 @@ impl Listener {
         }
         // A restart must not wait for the last run's connections to be forgotten.
         socket.set_reuse_address(true)?;
-        // Accepted sockets inherit it: one system call for all of them. With Nagle's algorithm a TLS handshake waits 40 ms.
+        // Accepted sockets inherit it: one system call for all of them. With Nagle's algorithm a TLS handshake waits 40
+        // ms.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
@@ -77,7 +81,8 @@ impl Listener {
         self.addr
     }
 
-    /// The next connection. What fails is waited out: it is the host that is short of something, and other connections' ends mend it.
+    /// The next connection. What fails is waited out: it is the host that is short of something, and other connections'
+    /// ends mend it.
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
         let (mut wait, longest) = BACK_OFF;
         loop {
@@ -93,6 +98,12 @@ impl Listener {
             }
         }
     }
+}
+
+/// Whether somebody on this host listens on all addresses with that port: then a connection from an address to itself
+/// is one to us, whichever it is.
+pub fn is_wildcard_port(port: u16, listeners: &[SocketAddr]) -> bool {
+    listeners.iter().any(|own| own.port() == port && own.ip().is_unspecified())
 }
 
 /// Whether a connection to `to` would come back to one of our own listeners.

@@ -28,8 +28,8 @@ pub enum Style {
 }
 
 impl Style {
-    /// By where standard error goes. `journal_stream`: `$JOURNAL_STREAM`, device and inode of the journal's socket (systemd.exec(5)), which a process
-    /// that redirects its output inherits wrongly; so they are compared.
+    /// By where standard error goes. `journal_stream`: `$JOURNAL_STREAM`, device and inode of the journal's socket
+    /// (systemd.exec(5)), which a process that redirects its output inherits wrongly; so they are compared.
     pub fn detect(journal_stream: Option<&str>, no_color: bool) -> Self {
         let stderr = rustix::fs::fstat(std::io::stderr()).ok();
         if let (Some(stream), Some(stat)) = (journal_stream, stderr)
@@ -41,8 +41,8 @@ impl Style {
     }
 }
 
-/// Sends the log to standard error from now on. `filter`: `RUST_LOG`'s form, such as `debug` or `puppet_shim=debug`; a broken one is reported, and the default
-/// holds.
+/// Sends the log to standard error from now on. `filter`: `RUST_LOG`'s form, such as `debug` or `puppet_shim=debug`; a
+/// broken one is reported, and the default holds.
 pub fn init(style: Style, filter: Option<&str>) {
     let parsed = filter.map(str::parse::<Targets>);
     let targets = match &parsed {

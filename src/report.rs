@@ -29,6 +29,8 @@ pub struct Report {
     pub role: Option<Role>,
     /// Who named the candidates.
     pub source: Option<Source>,
+    /// What was wrong with DNS on the way.
+    pub dns: Option<String>,
     /// The candidates tried.
     pub tries: Vec<Try>,
     /// From accept until a server had accepted.
@@ -48,9 +50,30 @@ pub enum Outcome {
     Refused {
         /// Why.
         error: Error,
-        /// The TLS alert that the client was sent, if it was one.
-        alert: Option<u8>,
+        /// What the client was told.
+        told: Told,
     },
+}
+
+/// What a refused client was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// An HTTP status, with the reason.
+    Status(u16),
+    /// A TLS alert.
+    Alert(u8),
+    /// Nothing: it had gone.
+    Nothing,
+}
+
+impl Told {
+    fn status(self) -> Option<u16> {
+        if let Told::Status(status) = self { Some(status) } else { None }
+    }
+
+    fn alert(self) -> Option<u8> {
+        if let Told::Alert(alert) = self { Some(alert) } else { None }
+    }
 }
 
 impl Report {
@@ -64,6 +87,7 @@ impl Report {
             row: None,
             role: None,
             source: None,
+            dns: None,
             tries: Vec::new(),
             connected: None,
             carried: Carried::default(),
@@ -110,19 +134,28 @@ macro_rules! line {
         let report: &Report = $report;
         let asked = report.asked.as_ref();
         let chosen = report.chosen();
-        let refused = match &report.outcome {
-            Some(Outcome::Refused { error, alert }) => Some((error, alert)),
-            _ => None,
+        let (refused, told) = match &report.outcome {
+            Some(Outcome::Refused { error, told }) => (Some(error), Some(told)),
+            _ => (None, None),
+        };
+        let name = asked.and_then(|a| a.host.as_ref());
+        // CONNECT's name has decided; a different one inside is only told.
+        let other_sni = report.carried.sni.as_ref().filter(|sni| name != Some(*sni));
+        let end: &dyn fmt::Display = match &report.outcome {
+            Some(outcome) => outcome,
+            None if std::thread::panicking() => &"an error in puppet-shim",
+            None => &"puppet-shim stopped",
         };
         tracing::$level!(
             target: "puppet_shim::connection",
             role = report.role.as_ref().map(tracing::field::display),
             row = report.row.map(Row::as_str),
             via = asked.map(|a| a.via.as_str()),
-            name = asked.and_then(|a| a.host.as_ref()).map(tracing::field::display),
+            name = name.map(tracing::field::display),
             port = asked.map(|a| a.port),
-            sni = report.carried.sni.as_ref().filter(|sni| asked.and_then(|a| a.host.as_ref()) != Some(*sni)).map(tracing::field::display),
+            sni = other_sni.map(tracing::field::display),
             source = report.source.as_ref().map(tracing::field::display),
+            dns = report.dns.as_deref(),
             tried = (!report.tries.is_empty()).then(|| tracing::field::display(Tried(&report.tries))),
             server = chosen.map(|t| tracing::field::display(&t.server)),
             addr = chosen.and_then(|t| t.addr).map(tracing::field::display),
@@ -132,9 +165,10 @@ macro_rules! line {
             sniff_ms = report.sniffed.map(|d| tracing::field::display(Millis(d))),
             connect_ms = report.connected.map(|d| tracing::field::display(Millis(d))),
             ms = %Millis(report.started.elapsed()),
-            status = refused.filter(|(_, alert)| alert.is_none()).map(|(error, _)| error.kind.status()),
-            alert = refused.and_then(|(_, alert)| *alert),
-            end = report.outcome.as_ref().map_or_else(|| tracing::field::display(&"puppet-shim stopped" as &dyn fmt::Display), |o| tracing::field::display(o as &dyn fmt::Display)),
+            status = told.and_then(|told| told.status()),
+            alert = told.and_then(|told| told.alert()),
+            side = refused.map(|error| error.kind.side().as_str()),
+            end = %end,
             $message
         );
     }};

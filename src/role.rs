@@ -16,7 +16,8 @@ use crate::host::Host;
 pub struct Role(Arc<str>);
 
 impl Role {
-    /// The role whose names are the official ones, and whose records are the fallback: Puppet's own default for everything.
+    /// The role whose names are the official ones, and whose records are the fallback: Puppet's own default for
+    /// everything.
     pub const COMPILE: &'static str = "compile";
 
     /// The role of that name.
@@ -152,13 +153,23 @@ impl Table {
         self.roles.iter().find(|r| r.role.as_str() == name)
     }
 
+    /// Whether a port is any role's.
+    pub fn is_role_port(&self, port: u16) -> bool {
+        self.ports.contains_key(&port)
+    }
+
+    /// The role that a name alone means.
+    pub fn owner(&self, host: &Host) -> Option<&RoleConfig> {
+        self.roles.get(self.by_name(host)?)
+    }
+
     /// The domain of short names, if known.
     pub fn domain(&self) -> Option<&str> {
         self.domain.as_deref()
     }
 
-    /// The role that the name or the port alone decides, without looking at what DNS holds just now. [`Row::ListenerPort`] and
-    /// [`Row::Foreign`] are provisional: a current target goes before them.
+    /// The role that the name or the port alone decides, without looking at what DNS holds just now.
+    /// [`Row::ListenerPort`] and [`Row::Foreign`] are provisional: a current target goes before them.
     pub fn classify(&self, asked: &Asked) -> (Row, Option<&RoleConfig>) {
         let by_port = self.ports.get(&asked.port).copied();
         if let Some(index) = asked.host.as_ref().and_then(|host| self.by_name(host)) {
@@ -171,7 +182,8 @@ impl Table {
             };
         }
         match by_port {
-            // A client that named a host in CONNECT or in a URL means that host; only a bare TLS connection is sorted by its port.
+            // A client that named a host in CONNECT or in a URL means that host; only a bare TLS connection is sorted
+            // by its port.
             Some(index) if asked.via == Via::Tls => (Row::ListenerPort, self.roles.get(index)),
             _ => (Row::Foreign, None),
         }
@@ -231,7 +243,8 @@ mod tests {
                 assert_eq!(classify(&table, via, &name("puppet"), 443), (Row::OfficialName, some("compile")));
             }
         }
-        // The bare port of a listener: any other name, or none, but only where the client did not name a host to connect to.
+        // The bare port of a listener: any other name, or none, but only where the client did not name a host to
+        // connect to.
         for (port, role) in [(8140, "compile"), (8141, "ca"), (8142, "report"), (8143, "files")] {
             for host in ["", "other.example.org", "192.0.2.1"] {
                 assert_eq!(classify(&table, Via::Tls, host, port), (Row::ListenerPort, some(role)));

@@ -1,7 +1,8 @@
 //! First bytes → what the client wants.
 //!
-//! Every listener understands everything: a TLS `ClientHello` (first byte `0x16`), an HTTP CONNECT, an absolute-form request. The parsers are
-//! rustls's [`Acceptor`], which copes with a hello in several segments and in several records, and `httparse`.
+//! Every listener understands everything: a TLS `ClientHello` (first byte `0x16`), an HTTP CONNECT, an absolute-form
+//! request. The parsers are rustls's [`Acceptor`], which copes with a hello in several segments and in several records,
+//! and `httparse`.
 
 mod http;
 
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::error::{Error, Kind, alert};
 use crate::host::{Host, HostPort};
+use crate::report::Told;
 
 pub use self::http::Request;
 
@@ -225,12 +227,13 @@ impl Refused {
         }
     }
 
-    /// The alert's number, for the log.
-    pub fn alert(&self) -> Option<u8> {
+    /// The same for the log.
+    pub fn told(&self) -> Told {
         match &self.voice {
-            Voice::Alert => Some(self.error.kind.alert()),
-            Voice::ReadyAlert(bytes) => Some(bytes.last().copied().unwrap_or(alert::INTERNAL_ERROR)),
-            Voice::Http | Voice::Nobody => None,
+            Voice::Http => Told::Status(self.error.kind.status()),
+            Voice::Alert => Told::Alert(self.error.kind.alert()),
+            Voice::ReadyAlert(bytes) => Told::Alert(bytes.last().copied().unwrap_or(alert::INTERNAL_ERROR)),
+            Voice::Nobody => Told::Nothing,
         }
     }
 }

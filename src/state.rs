@@ -2,8 +2,9 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
@@ -42,6 +43,8 @@ impl StateDirectory {
         // In the same directory, since a rename is atomic only within one file system.
         let mut file = tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(&self.0)?;
         file.write_all(contents)?;
+        // Nothing in it is secret, and who runs it by hand is not who the unit runs it as.
+        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
         // Before the rename: else the new name could come to lead to an empty file.
         file.as_file().sync_all()?;
         file.persist(self.file(name)).map_err(|failed| failed.error)?;

@@ -1,7 +1,8 @@
 //! Carries bytes both ways, as they come.
 //!
-//! A tunnel that waits holds no buffer: all of them read into one scratch buffer of the thread, and only what the other side does not take at
-//! once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the agent's clean reconnect into a failed request.
+//! A tunnel that waits holds no buffer: all of them read into one scratch buffer of the thread, and only what the other
+//! side does not take at once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the
+//! agent's clean reconnect into a failed request.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -49,6 +50,9 @@ impl fmt::Display for End {
         match self {
             End::ClientClosed => f.write_str("client closed"),
             End::ServerClosed => f.write_str("server closed"),
+            // The agent closes with a session ticket unread: to the kernel that is a reset, to everybody else an
+            // ordinary end.
+            End::ClientBroke(io::ErrorKind::ConnectionReset) => f.write_str("client closed (reset)"),
             End::ClientBroke(kind) => write!(f, "client: {kind}"),
             End::ServerBroke(kind) => write!(f, "server: {kind}"),
             End::Idle(limit) => write!(f, "idle for {} s", limit.as_secs()),
@@ -63,7 +67,8 @@ pub struct Carried {
     pub up: u64,
     /// Bytes that went to the client.
     pub down: u64,
-    /// The name in the client's hello inside the tunnel, once it has been seen (only where [`Plan::inspect`] asks for it).
+    /// The name in the client's hello inside the tunnel, once it has been seen (only where [`Plan::inspect`] asks for
+    /// it).
     pub sni: Option<Host>,
 }
 
@@ -72,7 +77,8 @@ pub struct Carried {
 pub struct Plan {
     /// For the server, ahead of everything else.
     pub first: Vec<u8>,
-    /// How many of the client's bytes still go to the server; `None`: all. A forwarded HTTP request ends, the connection does not.
+    /// How many of the client's bytes still go to the server; `None`: all. A forwarded HTTP request ends, the
+    /// connection does not.
     pub most: Option<u64>,
     /// Whether to look into the client's first bytes for a name.
     pub inspect: bool,
@@ -86,6 +92,8 @@ struct Flow {
     at: usize,
     left: Option<u64>,
     state: State,
+    /// What writing to `from`, the other way, has met: the kernel tells a reset once, and reading then sees a mere end.
+    source_broke: Option<io::ErrorKind>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,8 +108,8 @@ enum State {
 
 /// Which socket an error came from.
 enum Broken {
-    Source(io::Error),
-    Sink,
+    Source(io::ErrorKind),
+    Sink(io::ErrorKind),
 }
 
 /// Carries bytes until both sides have closed, one has broken, or neither has said anything for `idle`.
@@ -113,8 +121,8 @@ pub async fn carry(
     carried: &mut Carried,
 ) -> End {
     carried.up += plan.first.len() as u64;
-    let mut up = Flow { held: plan.first, at: 0, left: plan.most, state: State::Open };
-    let mut down = Flow { held: Vec::new(), at: 0, left: None, state: State::Open };
+    let mut up = Flow::new(plan.first, plan.most);
+    let mut down = Flow::new(Vec::new(), None);
     let mut sniffer = plan.inspect.then(|| Box::new(Sniffer::new(SCRATCH)));
     carried.inspect(&mut sniffer, &up.held);
     let mut first_to_close = None;
@@ -127,21 +135,29 @@ pub async fn carry(
             carried.inspect(&mut sniffer, bytes);
         });
         match upward {
-            Poll::Ready(Err(Broken::Source(error))) => {
+            Poll::Ready(Err(Broken::Source(kind))) => {
                 reset(server);
-                return Poll::Ready(End::ClientBroke(error.kind()));
+                return Poll::Ready(End::ClientBroke(kind));
             }
-            Poll::Ready(Err(Broken::Sink)) => first_to_close = first_to_close.or(Some(End::ServerClosed)),
+            Poll::Ready(Err(Broken::Sink(kind))) => {
+                down.source_broke = Some(kind);
+                first_to_close = first_to_close.or(Some(End::ServerClosed));
+            }
             _ if up.state != State::Open => first_to_close = first_to_close.or(Some(End::ClientClosed)),
             _ => {}
         }
         let downward = down.poll(cx, server, client, |bytes| carried.down += bytes.len() as u64);
         match downward {
-            Poll::Ready(Err(Broken::Source(error))) => {
+            Poll::Ready(Err(Broken::Source(kind))) => {
                 reset(client);
-                return Poll::Ready(End::ServerBroke(error.kind()));
+                return Poll::Ready(End::ServerBroke(kind));
             }
-            Poll::Ready(Err(Broken::Sink)) => first_to_close = first_to_close.or(Some(End::ClientClosed)),
+            Poll::Ready(Err(Broken::Sink(kind))) => {
+                up.source_broke = Some(kind);
+                first_to_close = first_to_close.or(Some(End::ClientClosed));
+                // It may have been waiting for a source that will say no more.
+                cx.waker().wake_by_ref();
+            }
             _ if down.state != State::Open => first_to_close = first_to_close.or(Some(End::ServerClosed)),
             _ => {}
         }
@@ -176,6 +192,10 @@ impl Carried {
 }
 
 impl Flow {
+    fn new(held: Vec<u8>, left: Option<u64>) -> Self {
+        Flow { held, at: 0, left, state: State::Open, source_broke: None }
+    }
+
     /// Moves what can be moved. Ready: this way is done, or has broken. `seen` is told of every byte when it is read.
     fn poll(
         &mut self,
@@ -190,11 +210,15 @@ impl Flow {
                 State::Ending | State::Open if self.at < self.held.len() => ready!(self.flush(cx, to))?,
                 State::Ending => {
                     self.state = State::Done;
+                    if let Some(kind @ io::ErrorKind::ConnectionReset) = self.source_broke {
+                        return Poll::Ready(Err(Broken::Source(kind)));
+                    }
                     // A socket that cannot be shut down has been closed by its peer, which reading from it will tell.
                     return Pin::new(to).poll_shutdown(cx).map(|_| Ok(()));
                 }
                 State::Open => match self.left {
-                    // All of a forwarded request has gone. The answer ends the tunnel; until then, watch for the client's going.
+                    // All of a forwarded request has gone. The answer ends the tunnel; until then, watch for the
+                    // client's going.
                     Some(0) => ready!(self.watch(cx, from))?,
                     _ => ready!(self.fill(cx, from, to, &mut seen))?,
                 },
@@ -209,7 +233,7 @@ impl Flow {
         let taken = ready!(Pin::new(to).poll_write(cx, self.held.get(self.at..).unwrap_or_default()));
         match taken {
             Ok(taken) => self.at += taken,
-            Err(_) => return Poll::Ready(Err(self.unwanted())),
+            Err(error) => return Poll::Ready(Err(self.unwanted(&error))),
         }
         if self.at >= self.held.len() {
             // Given back, not kept for next time: a tunnel waits longer than it carries.
@@ -231,7 +255,7 @@ impl Flow {
             let room = self.left.map_or(SCRATCH, |left| SCRATCH.min(usize::try_from(left).unwrap_or(SCRATCH)));
             let mut buffer = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
             if let Err(error) = ready!(Pin::new(from).poll_read(cx, &mut buffer)) {
-                return Poll::Ready(Err(Broken::Source(error)));
+                return Poll::Ready(Err(Broken::Source(error.kind())));
             }
             let bytes = buffer.filled();
             if bytes.is_empty() {
@@ -244,7 +268,7 @@ impl Flow {
             seen(bytes);
             let taken = match Pin::new(to).poll_write(cx, bytes) {
                 Poll::Ready(Ok(taken)) => taken,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(self.unwanted())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.unwanted(&error))),
                 Poll::Pending => 0,
             };
             self.held.extend_from_slice(bytes.get(taken..).unwrap_or_default());
@@ -252,23 +276,23 @@ impl Flow {
         })
     }
 
-    /// Nobody takes this way's bytes any more. That ends this way only: what the other side still has to say may be in the kernel, and
-    /// when reading from it fails or ends, that says why.
-    fn unwanted(&mut self) -> Broken {
+    /// Nobody takes this way's bytes any more. That ends this way only: what the other side still has to say may be in
+    /// the kernel, and when reading from it fails or ends, that says why.
+    fn unwanted(&mut self, error: &io::Error) -> Broken {
         self.held = Vec::new();
         self.at = 0;
         self.state = State::Done;
-        Broken::Sink
+        Broken::Sink(error.kind())
     }
 
-    /// Waits for the client to close. What it still sends is thrown away: another request belongs into a connection of its own, and bytes left unread would
-    /// turn our closing into a reset.
+    /// Waits for the client to close. What it still sends is thrown away: another request belongs into a connection of
+    /// its own, and bytes left unread would turn our closing into a reset.
     fn watch(&mut self, cx: &mut Context<'_>, from: &mut TcpStream) -> Poll<Result<(), Broken>> {
         BUFFER.with_borrow_mut(|scratch| {
             scratch.resize(SCRATCH, 0);
             let mut buffer = ReadBuf::new(scratch);
             match ready!(Pin::new(from).poll_read(cx, &mut buffer)) {
-                Err(error) => return Poll::Ready(Err(Broken::Source(error))),
+                Err(error) => return Poll::Ready(Err(Broken::Source(error.kind()))),
                 Ok(()) if buffer.filled().is_empty() => self.state = State::Done,
                 Ok(()) => {}
             }

@@ -1,7 +1,8 @@
 //! What is no Puppet agent's connection is told so, soon and understandably, and is one line in the log.
 //!
-//! Port scanners, health checks, browsers, broken clients and wrong settings all end here. TLS is answered with an alert that its library prints, the
-//! rest with an HTTP status whose reason says what to write instead; never with a bare close, and never with a reset that would lose the answer.
+//! Port scanners, health checks, browsers, broken clients and wrong settings all end here. TLS is answered with an
+//! alert that its library prints, the rest with an HTTP status whose reason says what to write instead; never with a
+//! bare close, and never with a reset that would lose the answer.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -174,14 +175,13 @@ async fn names_that_are_nobodys() {
     assert_eq!(field(&line, "row").as_deref(), Some("foreign"));
 
     let port = bare.shim().port();
-    for (name, asked) in [
-        (Some("www.example.org"), format!("www.example.org:{port}")),
-        (None, format!("no name on port {port}")),
-        (Some("192.0.2.1"), format!("no name on port {port}")),
+    for (name, what) in [
+        (Some("www.example.org"), "www.example.org is no role's name and no current target"),
+        (None, "the connection carries no name (SNI)"),
+        (Some("192.0.2.1"), "the connection carries no name (SNI)"),
     ] {
         let line = alert(&bare, &with_sni(name), 112).await;
-        let end =
-            format!("{asked} is no Puppet server of this host's: no role has that name or port in the configuration");
+        let end = format!("{what}, and the listener's port {port} is no role's");
         assert_eq!(line.get("end"), Some(end.as_str()));
         assert_eq!(line.get("row"), Some("foreign"));
         assert_eq!(line.get("via"), Some("tls"));

@@ -1,6 +1,8 @@
-//! The corpus of configuration files: every valid one is accepted, every invalid one says exactly what its `.expected` says.
+//! The corpus of configuration files: every valid one is accepted, every invalid one says exactly what its `.expected`
+//! says.
 //!
-//! After a change of wording, `BLESS=1 cargo test --test config` writes the `.expected` files anew; read the difference.
+//! After a change of wording, `BLESS=1 cargo test --test config` writes the `.expected` files anew; read the
+//! difference.
 
 #![allow(clippy::unwrap_used)] // clippy.toml allows it in test functions, not in what they call.
 

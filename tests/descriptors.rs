@@ -1,6 +1,7 @@
 //! Nothing stays open: whatever a connection has been through, its descriptors are gone at its end.
 //!
-//! The daemon runs for months, and a leak of one descriptor per failed run would end it. One test alone in this file: it counts those of the process.
+//! The daemon runs for months, and a leak of one descriptor per failed run would end it. One test alone in this file:
+//! it counts those of the process.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used)]

@@ -1,6 +1,8 @@
-//! A server that cannot be reached is passed over within a bound, and when none is left the agent is told what each did.
+//! A server that cannot be reached is passed over within a bound, and when none is left the agent is told what each
+//! did.
 //!
-//! Puppet itself would give up on the first silent server for two minutes; and what it prints is the reason phrase of a CONNECT, verbatim.
+//! Puppet itself would give up on the first silent server for two minutes; and what it prints is the reason phrase of a
+//! CONNECT, verbatim.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

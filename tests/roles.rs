@@ -1,7 +1,7 @@
 //! The (name, port) table over real connections, row by row, by each of the three ways in.
 //!
-//! A site with a server of its own for each role: whichever way the agent comes, the server that answers is one of the role that the row says, it has seen
-//! the agent's own certificate, and the log line names the row.
+//! A site with a server of its own for each role: whichever way the agent comes, the server that answers is one of the
+//! role that the row says, it has seen the agent's own certificate, and the log line names the row.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used)]
@@ -24,7 +24,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const AGENT: &str = "web01.lab.test";
 
-/// One request; it must be answered by a server of `role` that has seen the agent's certificate. Returns the shim's line about it.
+/// One request; it must be answered by a server of `role` that has seen the agent's certificate. Returns the shim's
+/// line about it.
 async fn answered_by(lab: &Lab, agent: &Agent, name: &str, port: u16, role: &str) -> Line {
     let answer = agent.get(name, port, "/status/v1/simple").await.unwrap_or_else(|e| panic!("{name}:{port}: {e}"));
     let witness = answer.witness;
@@ -103,7 +104,8 @@ async fn with_ports() -> (Lab, [SocketAddr; 4]) {
     (lab, ports)
 }
 
-/// `ca_port`, `report_port` and `pluginsource` are all that changes in puppet.conf: one official name, and no new certificate anywhere.
+/// `ca_port`, `report_port` and `pluginsource` are all that changes in puppet.conf: one official name, and no new
+/// certificate anywhere.
 #[tokio::test]
 async fn port_mode_under_one_official_name() {
     let (lab, ports) = with_ports().await;

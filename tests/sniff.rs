@@ -1,7 +1,8 @@
 //! A hello is understood however it arrives, and only once it is whole.
 //!
-//! OpenSSL 3.5 offers a post-quantum key share, which makes the hello longer than a segment; a TLS client may also cut it into as many records as it
-//! likes. Two captured hellos go through the sniffer in every such way, and then through a daemon, whose server must get every byte as it was sent.
+//! OpenSSL 3.5 offers a post-quantum key share, which makes the hello longer than a segment; a TLS client may also cut
+//! it into as many records as it likes. Two captured hellos go through the sniffer in every such way, and then through
+//! a daemon, whose server must get every byte as it was sent.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used)]
@@ -84,7 +85,7 @@ fn a_hello_as_long_as_the_limit_is_taken_and_no_longer_one() {
     assert_eq!(Sniffer::new(OPENSSL.len()).push(OPENSSL).unwrap(), named(OPENSSL_NAME));
     let mut sniffer = Sniffer::new(OPENSSL.len() - 1);
     let refused = sniffer.push(&OPENSSL[..OPENSSL.len() - 1]).unwrap_err();
-    assert_eq!((refused.voice.clone(), refused.alert()), (Voice::Alert, Some(50)));
+    assert_eq!((refused.voice.clone(), refused.answer()), (Voice::Alert, vec![21, 3, 3, 0, 2, 2, 50]));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Bytes, FIN and RST go through a tunnel as they came, each way for itself.
 //!
-//! A server's close that is held back turns the agent's clean reconnect into a failed request, and a half-close that ends both ways loses an answer.
-//! Both ends are plain sockets here, so that what arrives is exactly what the shim has sent.
+//! A server's close that is held back turns the agent's clean reconnect into a failed request, and a half-close that
+//! ends both ways loses an answer. Both ends are plain sockets here, so that what arrives is exactly what the shim has
+//! sent.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -112,7 +113,7 @@ async fn the_clients_reset_is_passed_on() {
     client.set_zero_linger().unwrap();
     drop(client);
     assert_reset(&mut server).await;
-    assert_line(&line(&bare).await, "carried", "client: connection reset", 0, 0);
+    assert_line(&line(&bare).await, "carried", "client closed (reset)", 0, 0);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A Puppet site in one process, and an agent that runs through `puppet-shim`: `cargo run --release --example demo`.
 //!
-//! Everything is on loopback, on ports that were free, and goes when it ends. What it prints is what the servers and the agent saw;
-//! where that is not what the shim promises, it says so and exits with 1.
+//! Everything is on loopback, on ports that were free, and goes when it ends. What it prints is what the servers and
+//! the agent saw; where that is not what the shim promises, it says so and exits with 1.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

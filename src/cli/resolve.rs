@@ -25,9 +25,9 @@ const NO_NAME: u8 = 64;
 
 /// Show where a name or role would go, and why
 ///
-/// Asks DNS as the daemon would and prints how the name is classified and by which row of the (name, port) table, the records asked for, the targets
-/// with priority, weight, addresses and TTL, and the order in which they would be tried. The order is drawn anew each time. Exits with 1 where
-/// there is no server to try.
+/// Asks DNS as the daemon would and prints how the name is classified and by which row of the (name, port) table, the
+/// records asked for, the targets with priority, weight, addresses and TTL, and the order in which they would be tried.
+/// The order is drawn anew each time. Exits with 1 where there is no server to try.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ResolveArgs {
     /// A server's name as the agent would ask for it, or a role: ca, compile, files, report
@@ -73,6 +73,8 @@ pub struct RecordSet {
     pub records: usize,
     /// How long they hold.
     pub ttl_seconds: Option<u64>,
+    /// Live, or stale since when and why.
+    pub freshness: Option<String>,
     /// The nameserver that answered.
     pub nameserver: Option<String>,
     /// Why there is no answer.
@@ -167,6 +169,7 @@ pub async fn answer(config: &Config, what: &str) -> Result<Resolution, HostError
                 owner: step.owner.clone(),
                 records: known.answer.records.len(),
                 ttl_seconds: Some(known.answer.ttl.as_secs()),
+                freshness: Some(known.freshness.describe()),
                 nameserver: Some(known.answer.from.to_string()),
                 error: None,
             },
@@ -174,6 +177,7 @@ pub async fn answer(config: &Config, what: &str) -> Result<Resolution, HostError
                 owner: step.owner.clone(),
                 records: 0,
                 ttl_seconds: None,
+                freshness: None,
                 nameserver: None,
                 error: Some(failure.to_string()),
             },
@@ -192,15 +196,20 @@ async fn by_name(config: &Config, site: &Site, what: &str, resolution: &mut Reso
     let asked = Asked { via: Via::Connect, host: Some(host.clone()), port: port.unwrap_or(SERVER_PORT) };
     resolution.asked = asked.to_string();
     let (row, role) = site.table.classify(&asked);
-    if row == Row::Foreign
-        && let Some((role, server)) = site.discovery.target(&site.table, &asked).await
-    {
-        resolution.row = Some(Row::Target);
-        resolution.role = Some(role.role.clone());
-        resolution.because = format!("{host} is a current target of {}: it means that very server", role.role);
-        return Ok(Found { source: Some(Source::Target), servers: vec![server], steps: Vec::new() });
-    }
     resolution.row = Some(row);
+    let mut unsure = String::new();
+    if row == Row::Foreign {
+        match site.discovery.target(&site.table, &asked).await {
+            Ok(None) => {}
+            Ok(Some((role, server))) => {
+                resolution.row = Some(Row::Target);
+                resolution.role = Some(role.role.clone());
+                resolution.because = format!("{host} is a current target of {}: it means that very server", role.role);
+                return Ok(Found { source: Some(Source::Target), servers: vec![server], steps: Vec::new() });
+            }
+            Err(failure) => unsure = format!(" as far as DNS tells ({failure})"),
+        }
+    }
     resolution.role = role.map(|r| r.role.clone());
     let Some(role) = role else {
         let itself = |host, port| Srv { priority: 0, weight: 0, port, target: Some(host) };
@@ -213,7 +222,7 @@ async fn by_name(config: &Config, site: &Site, what: &str, resolution: &mut Reso
                 (format!("it is handed to the proxy {host}:{port}"), vec![itself(host.clone(), *port)])
             }
         };
-        resolution.because = format!("no role has this name, and no role has it as a target; {because}");
+        resolution.because = format!("no role has this name, and no role has it as a target{unsure}; {because}");
         return Ok(Found { source: None, servers, steps: Vec::new() });
     };
     resolution.because = match row {
@@ -271,7 +280,8 @@ impl Resolution {
                 (Some(error), _) => writeln!(out, "no answer: {error}")?,
                 (None, from) => {
                     let (from, ttl) = (from.as_deref().unwrap_or("?"), set.ttl_seconds.unwrap_or(0));
-                    writeln!(out, "{} records, TTL {ttl} s, from {from}", set.records)?;
+                    let noun = if set.records == 1 { "record" } else { "records" };
+                    writeln!(out, "{} {noun}, TTL {ttl} s, from {from}", set.records)?;
                 }
             }
         }

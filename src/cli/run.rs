@@ -8,7 +8,7 @@ use std::task::Poll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{self, Config, Severity};
+use crate::config::{self, Config, Diagnostic, InForce, Severity};
 use crate::daemon::{BuildError, Daemon};
 use crate::log::{self, Style};
 use crate::state::StateDirectory;
@@ -23,7 +23,8 @@ const SPARE_DESCRIPTORS: u64 = 64;
 
 /// Carry the agent's connections, until SIGTERM or SIGINT
 ///
-/// A configuration that cannot be used never stops it: the one accepted last holds instead, or the defaults, and the log says so.
+/// A configuration that cannot be used never stops it: the one accepted last holds instead, or the defaults, and the
+/// log says so.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
     /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml
@@ -35,8 +36,9 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     log::init(Style::detect(env("JOURNAL_STREAM").as_deref(), env("NO_COLOR").is_some()), env("RUST_LOG").as_deref());
-    let config = configure(args);
-    raise_descriptor_limit(&config);
+    let state = StateDirectory::find();
+    let found = configure(args, &state);
+    raise_descriptor_limit(&found.config);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -44,7 +46,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return NO_RUNTIME.into();
         }
     };
-    match runtime.block_on(serve(config)) {
+    match runtime.block_on(serve(&found, &state)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -54,28 +56,42 @@ pub fn run(args: &RunArgs) -> ExitCode {
 }
 
 /// The configuration in force, with everything that is to be said of it said.
-fn configure(args: &RunArgs) -> Config {
-    let found = config::in_force(args.config.as_deref(), &StateDirectory::find());
-    for diagnostic in &found.diagnostics {
-        match diagnostic.severity {
-            Severity::Error => tracing::error!("{diagnostic}"),
-            Severity::Warning => tracing::warn!("{diagnostic}"),
-        }
-    }
+fn configure(args: &RunArgs, state: &StateDirectory) -> InForce {
+    let found = config::in_force(args.config.as_deref(), state);
+    found.diagnostics.iter().for_each(say);
     if found.origin.is_fallback() {
         tracing::error!("running with {}", found.origin);
     } else {
         tracing::info!("running with {}", found.origin);
     }
-    found.config
+    found
 }
 
-async fn serve(config: Config) -> Result<(), BuildError> {
+fn say(diagnostic: &Diagnostic) {
+    match diagnostic.severity {
+        Severity::Error => tracing::error!("{diagnostic}"),
+        Severity::Warning => tracing::warn!("{diagnostic}"),
+    }
+}
+
+async fn serve(found: &InForce, state: &StateDirectory) -> Result<(), BuildError> {
     // Before the first connection, so that no signal is missed from the moment on that somebody can use the port.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let daemon = Daemon::build(config).await?;
+    let hangup = signal(SignalKind::hangup());
+    let daemon = Daemon::build(found.config.clone()).await?;
+    // Only now: one with which nothing can be listened on is no good one.
+    found.accept(state).iter().for_each(say);
+    tokio::spawn(heed_not(hangup.ok()));
     daemon.run(first_of(signals.into_iter().filter_map(Result::ok).collect())).await;
     Ok(())
+}
+
+/// SIGHUP asks for a reload in most daemons; unheeded by us it would end every tunnel.
+async fn heed_not(hangup: Option<Signal>) {
+    let Some(mut hangup) = hangup else { return };
+    while hangup.recv().await.is_some() {
+        tracing::warn!("SIGHUP: the configuration is read at the start only; restart to have it read again");
+    }
 }
 
 async fn first_of(mut signals: Vec<Signal>) {

@@ -93,7 +93,8 @@ impl Default for Draft {
 }
 
 impl Draft {
-    /// The configuration. Asked only where there was no error, so nothing is missing; what were missing would be the default.
+    /// The configuration. Asked only where there was no error, so nothing is missing; what were missing would be the
+    /// default.
     pub(super) fn into_config(self) -> Config {
         let Config { allow_remote_clients, foreign, timeouts, limits, dns, .. } = Config::default();
         Config {

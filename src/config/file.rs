@@ -46,7 +46,8 @@ pub struct Rejected {
 }
 
 impl Config {
-    /// Reads a configuration. `file` is only what the diagnostics call it. Pure, and total: any bytes give one or the other.
+    /// Reads a configuration. `file` is only what the diagnostics call it. Pure, and total: any bytes give one or the
+    /// other.
     pub fn parse(bytes: &[u8], file: &Path) -> Result<Accepted, Rejected> {
         // With the broken bytes replaced the rest can still be read, so that every other error is found too.
         let text = String::from_utf8_lossy(bytes);

@@ -29,7 +29,8 @@ pub(super) struct Findings<'a> {
     text: &'a str,
     /// Offset of the first byte of each line.
     lines: Vec<usize>,
-    /// Lines with a syntax error, from 0. What the parser made of them is guesswork, so nothing else is said about them.
+    /// Lines with a syntax error, from 0. What the parser made of them is guesswork, so nothing else is said about
+    /// them.
     broken: BTreeSet<usize>,
     found: Vec<Diagnostic>,
 }
@@ -41,8 +42,8 @@ impl<'a> Findings<'a> {
         Findings { file, text, lines, broken: BTreeSet::new(), found: Vec::new() }
     }
 
-    /// The text is not TOML here. Of several such errors in a line only the one reported first is kept: the others are mostly
-    /// its consequences.
+    /// The text is not TOML here. Of several such errors in a line only the one reported first is kept: the others are
+    /// mostly its consequences.
     pub(super) fn syntax(&mut self, span: &Span, problem: Problem) {
         if self.broken.insert(self.line(span.start)) {
             self.note(Severity::Error, span, problem);

@@ -91,7 +91,8 @@ fn takes(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && x.is_ipv4() == y.is_ipv4() && (x == y || x.is_unspecified() || y.is_unspecified())
 }
 
-/// Whoever reaches a listener uses this host's way to the servers, so others on the network must be let in deliberately.
+/// Whoever reaches a listener uses this host's way to the servers, so others on the network must be let in
+/// deliberately.
 fn remote_listeners(draft: &Draft, findings: &mut Findings<'_>) {
     if draft.allow_remote_clients.as_ref().is_none_or(|allowed| allowed.value) {
         return;

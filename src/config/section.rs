@@ -45,7 +45,8 @@ impl<'f, 't> Section<'f, 't> {
         keys
     }
 
-    /// Reads one value into `target`. Absent: the default stays. Wrong: reported, and nothing is known of it from then on.
+    /// Reads one value into `target`. Absent: the default stays. Wrong: reported, and nothing is known of it from then
+    /// on.
     pub(super) fn read<T>(
         &mut self,
         key: &str,

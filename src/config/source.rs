@@ -1,7 +1,8 @@
 //! Which configuration the daemon runs with.
 //!
-//! A bad file must not stop it: the repair can only arrive through the daemon, in the next run of the agent. So a file that
-//! cannot be used is replaced by the last one that could, which is kept in the state directory, or by the defaults.
+//! A bad file must not stop it: the repair can only arrive through the daemon, in the next run of the agent. So a file
+//! that cannot be used is replaced by the last one that could, which is kept in the state directory, or by the
+//! defaults.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,20 @@ pub struct InForce {
     pub origin: Origin,
     /// What to tell the admin: the warnings of what holds, and the errors of what was passed over.
     pub diagnostics: Vec<Diagnostic>,
+    /// The file's own text, where it is the file that holds.
+    text: Vec<u8>,
+}
+
+impl InForce {
+    /// The daemon runs with it: it is kept for the day on which the next one is bad; where it is the defaults by
+    /// decision, what was kept is forgotten. Gives the warning where that could not be done.
+    pub fn accept(&self, state: &StateDirectory) -> Option<Diagnostic> {
+        match &self.origin {
+            Origin::File(_) => keep(&self.text, state),
+            Origin::Defaults => state.remove(ACCEPTED).err().map(|why| not_kept(state, "removed", &why)),
+            Origin::LastAccepted { .. } | Origin::DefaultsInstead { .. } => None,
+        }
+    }
 }
 
 /// Where a configuration came from.
@@ -88,10 +103,10 @@ pub fn default_file() -> PathBuf {
     }
 }
 
-/// Finds the configuration to run with; `named` is `--config`. Whatever it meets, there is one.
+/// Finds the configuration to run with; `named` is `--config`. Whatever it meets, there is one. Nothing is written:
+/// that is [`InForce::accept`].
 ///
-/// A file that can be used is kept as the last accepted one. No file at all is a decision too, namely for the defaults, and
-/// what was accepted before it is forgotten; a *named* file that is missing is a mistake.
+/// No file at all is a decision too, namely for the defaults; a *named* file that is missing is a mistake.
 pub fn in_force(named: Option<&Path>, state: &StateDirectory) -> InForce {
     match named {
         Some(file) => from_file(file.to_owned(), true, state),
@@ -104,16 +119,18 @@ fn from_file(file: PathBuf, must_exist: bool, state: &StateDirectory) -> InForce
         Ok(Some(bytes)) => bytes,
         Ok(None) if must_exist => return instead(file.clone(), vec![missing(&file)], state),
         Ok(None) => {
-            let forgotten = state.remove(ACCEPTED);
-            let diagnostics = forgotten.err().map(|why| not_kept(state, "removed", &why)).into_iter().collect();
-            return InForce { config: Config::default(), origin: Origin::Defaults, diagnostics };
+            return InForce {
+                config: Config::default(),
+                origin: Origin::Defaults,
+                diagnostics: Vec::new(),
+                text: Vec::new(),
+            };
         }
         Err(error) => return instead(file, vec![error], state),
     };
     match Config::parse(&bytes, &file) {
-        Ok(Accepted { config, warnings: mut diagnostics }) => {
-            diagnostics.extend(keep(&bytes, state));
-            InForce { config, origin: Origin::File(file), diagnostics }
+        Ok(Accepted { config, warnings: diagnostics }) => {
+            InForce { config, origin: Origin::File(file), diagnostics, text: bytes }
         }
         Err(Rejected { errors }) => instead(file, errors, state),
     }
@@ -130,17 +147,19 @@ fn instead(rejected: PathBuf, mut diagnostics: Vec<Diagnostic>, state: &StateDir
     match Config::load(&accepted) {
         Ok(Some(Accepted { config, warnings })) => {
             diagnostics.extend(warnings);
-            return InForce { config, origin: Origin::LastAccepted { rejected, accepted }, diagnostics };
+            let origin = Origin::LastAccepted { rejected, accepted };
+            return InForce { config, origin, diagnostics, text: Vec::new() };
         }
         Ok(None) => {}
         // Such as one that a newer version had accepted.
         Err(Rejected { errors }) => diagnostics.extend(errors),
     }
-    InForce { config: Config::default(), origin: Origin::DefaultsInstead { rejected }, diagnostics }
+    let origin = Origin::DefaultsInstead { rejected };
+    InForce { config: Config::default(), origin, diagnostics, text: Vec::new() }
 }
 
-/// Keeps an accepted file for the day on which the next one is bad. Nothing is written where nothing has changed: a daemon
-/// that starts with every agent run should not wear out a disk.
+/// Keeps an accepted file. Nothing is written where nothing has changed: a
+/// daemon that starts with every agent run should not wear out a disk.
 fn keep(bytes: &[u8], state: &StateDirectory) -> Option<Diagnostic> {
     if read_bytes(&state.file(ACCEPTED)).is_ok_and(|kept| kept.as_deref() == Some(bytes)) {
         return None;
@@ -186,7 +205,13 @@ mod tests {
         }
 
         fn start(&self) -> InForce {
-            in_force(Some(&self.file()), &self.state())
+            self.accepting(in_force(Some(&self.file()), &self.state()))
+        }
+
+        /// As `run` does once it listens.
+        fn accepting(&self, mut start: InForce) -> InForce {
+            start.diagnostics.extend(start.accept(&self.state()));
+            start
         }
     }
 
@@ -247,9 +272,19 @@ mod tests {
         let host = Host::new();
         host.start_with("domain = \"one.test\"");
         fs::remove_file(host.file()).unwrap();
-        let start = from_file(host.file(), false, &host.state());
-        assert_eq!(start, InForce { config: Config::default(), origin: Origin::Defaults, diagnostics: vec![] });
+        let start = host.accepting(from_file(host.file(), false, &host.state()));
+        assert_eq!((start.config, start.origin, start.diagnostics), (Config::default(), Origin::Defaults, vec![]));
         assert_eq!(host.accepted(), None);
+    }
+
+    /// `resolve` looks too, and must not put what somebody tries out in the place of what is known to be good.
+    #[test]
+    fn to_look_changes_nothing() {
+        let host = Host::new();
+        host.start_with("domain = \"one.test\"");
+        fs::write(host.file(), "domain = \"two.test\"").unwrap();
+        assert_eq!(in_force(Some(&host.file()), &host.state()).config.domain.as_deref(), Some("two.test"));
+        assert_eq!(host.accepted().as_deref(), Some("domain = \"one.test\""));
     }
 
     #[test]

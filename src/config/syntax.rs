@@ -4,8 +4,8 @@ use toml::de::Error;
 
 use super::diagnostic::{Problem, quoted};
 
-/// Puts an error of the parser's, in this text, as a problem. The parser's sentence is `what is wrong[, expected what]`;
-/// one that is not known here is passed on as it is.
+/// Puts an error of the parser's, in this text, as a problem. The parser's sentence is `what is wrong[, expected
+/// what]`; one that is not known here is passed on as it is.
 pub(super) fn problem(error: &Error, text: &str) -> Problem {
     let at = error.span().and_then(|span| text.get(span)).unwrap_or_default();
     let what = error.message().split(", expected ").next().unwrap_or_default();

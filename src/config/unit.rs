@@ -1,7 +1,7 @@
 //! Durations and sizes with their units: `250ms`, `2s`, `5min`, `1h`, `7d`; `16KiB`, `64KB`, `1MiB`.
 //!
-//! The unit is required. A bare number is read as seconds by one tool and as milliseconds by the next, and Puppet itself
-//! has settings of both kinds.
+//! The unit is required. A bare number is read as seconds by one tool and as milliseconds by the next, and Puppet
+//! itself has settings of both kinds.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;

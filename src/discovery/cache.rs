@@ -8,14 +8,16 @@ use tokio::time::Instant;
 
 use super::dns::{Answer, Failure};
 
-/// Shortest time for which nothing is asked again, whatever the TTL: an agent's run is several connections within seconds.
+/// Shortest time for which nothing is asked again, whatever the TTL: an agent's run is several connections within
+/// seconds.
 const TTL_FLOOR: Duration = Duration::from_secs(5);
 
 /// Longest time for which nothing is asked again: a mistyped TTL must not outlive an admin's patience.
 const TTL_CEILING: Duration = Duration::from_secs(60 * 60);
 
-/// After a failure, DNS is left alone for so long.
+/// After a failure, DNS is left alone for so long; longer where there is a last good answer (RFC 8767 §5).
 const FAILURE_TTL: Duration = Duration::from_secs(5);
+const STALE_TTL: Duration = Duration::from_secs(30);
 
 /// Names remembered at once. A host has a handful; only a client that asks for made-up names comes near.
 const NAMES: usize = 1024;
@@ -89,7 +91,7 @@ impl<T> Cache<T> {
             Err(failure) => {
                 let now = Instant::now();
                 state.failure = Some(failure);
-                state.quiet_until = now + FAILURE_TTL;
+                state.quiet_until = now + if state.good.is_some() { STALE_TTL } else { FAILURE_TTL };
                 state.known(now)
             }
         }
@@ -101,6 +103,10 @@ impl<T> Cache<T> {
             return slot.clone();
         }
         if names.len() >= NAMES {
+            // Names that do not exist go first: they are what somebody makes up.
+            names.retain(|_, slot| slot.try_lock().map_or(true, |state| state.has_records()));
+        }
+        if names.len() >= NAMES {
             names.clear();
         }
         let now = Instant::now();
@@ -110,6 +116,10 @@ impl<T> Cache<T> {
 }
 
 impl<T> State<T> {
+    fn has_records(&self) -> bool {
+        self.good.as_ref().is_some_and(|good| !good.records.is_empty())
+    }
+
     /// What is known without asking.
     fn known(&self, now: Instant) -> Result<Known<T>, Failure> {
         match (&self.good, &self.failure) {
@@ -174,7 +184,7 @@ mod tests {
         assert!(matches!(known.freshness, Freshness::Stale(since, _) if since == Duration::from_secs(10)));
         // It is left alone for a moment, then asked again.
         cache.get("a", unasked).await.unwrap();
-        tokio::time::advance(FAILURE_TTL).await;
+        tokio::time::advance(STALE_TTL).await;
         assert_eq!(cache.get("a", || async { answer(&[2], 60) }).await.unwrap().answer.records, [2]);
     }
 
@@ -199,10 +209,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn made_up_names_do_not_pile_up() {
+    async fn made_up_names_neither_pile_up_nor_push_out_real_ones() {
         let cache = Cache::new();
+        cache.get("real", || async { answer(&[1], 60) }).await.unwrap();
         for n in 0..3 * NAMES {
-            cache.get(&n.to_string(), || async { answer(&[1], 60) }).await.unwrap();
+            cache.get(&n.to_string(), || async { answer(&[], 60) }).await.unwrap();
+        }
+        assert!(cache.names.lock().unwrap().len() <= NAMES);
+        assert_eq!(cache.get("real", unasked).await.unwrap().answer.records, [1]);
+        for n in 0..3 * NAMES {
+            cache.get(&format!("x{n}"), || async { answer(&[1], 60) }).await.unwrap();
         }
         assert!(cache.names.lock().unwrap().len() <= NAMES);
     }

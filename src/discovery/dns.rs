@@ -1,12 +1,15 @@
-//! Asking DNS. One resolver for each nameserver, so that the answer tells who gave it; no cache, no hosts file, no search list.
+//! Asking DNS. One resolver for each nameserver, so that the answer tells who gave it; no cache, no hosts file, no
+//! search list.
 //!
-//! hickory does the protocol: retransmission, TCP after truncation, CNAME chains. What an answer means, how long it holds and what
-//! to do without one is decided above it ([`super::cache`]).
+//! hickory does the protocol: retransmission, TCP after truncation, CNAME chains. What an answer means, how long it
+//! holds and what to do without one is decided above it ([`super::cache`]).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig, ResolverOpts,
@@ -16,7 +19,9 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
+use resolv_conf::ScopedIp;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::srv::Srv;
 use crate::config::DnsConfig;
@@ -27,11 +32,29 @@ const STAGGER: Duration = Duration::from_millis(400);
 /// How long "no such record" holds when the answer does not say (RFC 2308 §5 leaves it open).
 const NEGATIVE_TTL: Duration = Duration::from_secs(60);
 
+/// Aliases in a row that are followed. More is a loop.
+const ALIASES: usize = 8;
+
+/// How often at most it is looked whether `resolv.conf` has changed; only ever when something is to be asked.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The nameservers.
 pub struct Dns {
-    servers: Vec<(SocketAddr, TokioResolver)>,
     timeout: Duration,
+    /// `resolv.conf`, where the nameservers are not configured.
+    system: Option<PathBuf>,
+    servers: Mutex<Servers>,
 }
+
+/// The nameservers as they are just now.
+struct Servers {
+    resolvers: Arc<[(SocketAddr, TokioResolver)]>,
+    /// The file they are from: one replaced by rename has another inode.
+    stamp: Option<Stamp>,
+    looked: Instant,
+}
+
+type Stamp = (SystemTime, u64, u64);
 
 /// What the system's `resolv.conf` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +114,19 @@ impl Kind for Srv {
     }
 }
 
+/// Where an alias leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cname(String);
+
+impl Kind for Cname {
+    const TYPE: RecordType = RecordType::CNAME;
+
+    fn read(data: &RData) -> Option<Self> {
+        let RData::CNAME(name) = data else { return None };
+        Some(Cname(name.to_ascii().trim_end_matches('.').to_ascii_lowercase()))
+    }
+}
+
 /// An IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct A(pub(super) IpAddr);
@@ -123,7 +159,14 @@ impl ResolvConf {
 
     fn parse(text: &[u8]) -> Self {
         let (parsed, _) = resolv_conf::Config::parse_with_errors(text);
-        let servers = parsed.nameservers.iter().map(|ip| SocketAddr::new(ip.into(), 53)).collect::<Vec<_>>();
+        let mut servers = Vec::new();
+        for nameserver in &parsed.nameservers {
+            if let ScopedIp::V6(_, Some(scope)) = nameserver {
+                tracing::warn!(%nameserver, %scope, "a nameserver on one link only cannot be asked; left out");
+            } else {
+                servers.push(SocketAddr::new(nameserver.into(), 53));
+            }
+        }
         ResolvConf {
             servers: if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, 53).into()] } else { servers },
             search: parsed
@@ -136,22 +179,65 @@ impl ResolvConf {
 }
 
 impl Dns {
-    /// Resolvers for the configured nameservers, else for the system's.
-    pub fn new(config: &DnsConfig, system: &ResolvConf) -> Self {
-        let servers = if config.servers.is_empty() { &system.servers } else { &config.servers };
-        let servers = servers.iter().filter_map(|addr| Some((*addr, resolver(*addr, config.timeout)?))).collect();
-        Dns { servers, timeout: config.timeout }
+    /// Resolvers for the configured nameservers, else for those of `resolv.conf`, which is read again when it has
+    /// changed: a host may get its network after us.
+    pub fn new(config: &DnsConfig, resolv_conf: &Path) -> Self {
+        let system = config.servers.is_empty().then(|| resolv_conf.to_owned());
+        let stamp = system.as_deref().and_then(stamp);
+        let servers = if system.is_some() { ResolvConf::read(resolv_conf).servers } else { config.servers.clone() };
+        let resolvers = resolvers(&servers, config.timeout);
+        let servers = Mutex::new(Servers { resolvers, stamp, looked: Instant::now() });
+        Dns { timeout: config.timeout, system, servers }
     }
 
-    /// Asks for the records of an absolute name (without the trailing dot). The nameservers are asked in order, the next one when one
-    /// has failed or said nothing for a while; the first answer counts, and all of it is bounded by the configured timeout.
+    /// The nameservers to ask now.
+    fn servers(&self) -> Arc<[(SocketAddr, TokioResolver)]> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = &self.system
+            && servers.looked.elapsed() >= LOOK
+        {
+            servers.looked = Instant::now();
+            let now = stamp(path);
+            if now != servers.stamp {
+                let addresses = ResolvConf::read(path).servers;
+                tracing::info!(file = %path.display(), nameservers = ?addresses, "read again");
+                servers.stamp = now;
+                servers.resolvers = resolvers(&addresses, self.timeout);
+            }
+        }
+        servers.resolvers.clone()
+    }
+
+    /// Asks for SRV records, behind an alias too: hickory follows CNAMEs for addresses, but loses SRV records behind
+    /// one.
+    pub(super) async fn ask_srv(&self, name: &str) -> Result<Answer<Srv>, Failure> {
+        let mut answer = self.ask::<Srv>(name).await?;
+        let mut at = name.to_owned();
+        for _ in 0..ALIASES {
+            if !answer.records.is_empty() {
+                break;
+            }
+            let Ok(alias) = self.ask::<Cname>(&at).await else { break };
+            let Some(Cname(next)) = alias.records.into_iter().next() else { break };
+            let behind = self.ask::<Srv>(&next).await?;
+            // The chain holds as long as its shortest link.
+            answer = Answer { ttl: behind.ttl.min(alias.ttl), ..behind };
+            at = next;
+        }
+        Ok(answer)
+    }
+
+    /// Asks for the records of an absolute name (without the trailing dot). The nameservers are asked in order, the
+    /// next one when one has failed or said nothing for a while; the first answer counts, and all of it is bounded by
+    /// the configured timeout.
     pub(super) async fn ask<T: Kind>(&self, name: &str) -> Result<Answer<T>, Failure> {
         let Ok(name) = Name::from_ascii(format!("{name}.")) else {
             return Err(Failure { tried: vec![((Ipv4Addr::UNSPECIFIED, 0).into(), format!("{name:?} is no name"))] });
         };
         let mut tried: Vec<(SocketAddr, String)> = Vec::new();
         let mut asked = JoinSet::new();
-        let mut left = self.servers.iter();
+        let servers = self.servers();
+        let mut left = servers.iter();
         let race = async {
             loop {
                 if let Some((addr, resolver)) = left.next() {
@@ -181,7 +267,7 @@ impl Dns {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(Failure { tried }),
             Err(_) => {
-                for (addr, _) in &self.servers {
+                for (addr, _) in servers.iter() {
                     if !tried.iter().any(|(t, _)| t == addr) {
                         tried.push((*addr, "did not answer".into()));
                     }
@@ -190,6 +276,16 @@ impl Dns {
             }
         }
     }
+}
+
+/// What tells one version of a file from the next.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.modified().ok()?, meta.ino(), meta.len()))
+}
+
+fn resolvers(servers: &[SocketAddr], timeout: Duration) -> Arc<[(SocketAddr, TokioResolver)]> {
+    servers.iter().filter_map(|addr| Some((*addr, resolver(*addr, timeout)?))).collect()
 }
 
 fn resolver(addr: SocketAddr, timeout: Duration) -> Option<TokioResolver> {
@@ -204,12 +300,24 @@ fn resolver(addr: SocketAddr, timeout: Duration) -> Option<TokioResolver> {
     let config =
         ResolverConfig::from_parts(None, Vec::new(), vec![NameServerConfig::new(addr.ip(), true, connections)]);
     let mut options = ResolverOpts::default();
-    // One lost packet is made good within the whole timeout.
-    options.timeout = timeout / 2;
-    options.attempts = 2;
+    // Below this hickory sends a UDP packet again by itself; a server that has said SERVFAIL need not be asked thrice.
+    options.timeout = timeout;
+    options.attempts = 0;
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
     Resolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options).build().ok()
+}
+
+impl From<A> for IpAddr {
+    fn from(a: A) -> Self {
+        a.0
+    }
+}
+
+impl From<Aaaa> for IpAddr {
+    fn from(a: Aaaa) -> Self {
+        a.0
+    }
 }
 
 /// Tells an answer, an empty one included, from a failure.
@@ -259,6 +367,27 @@ mod tests {
             ResolvConf::parse(b"# x\nsearch Example.COM. corp.example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n");
         assert_eq!(conf.servers, ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
         assert_eq!(conf.search, ["example.com", "corp.example"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replaced_resolv_conf_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        let dns = Dns::new(&DnsConfig::default(), &path);
+        let asked = || dns.servers().iter().map(|(addr, _)| addr.to_string()).collect::<Vec<_>>();
+        assert_eq!(asked(), ["127.0.0.1:53"]);
+        for ip in ["192.0.2.1", "192.0.2.2"] {
+            let new = folder.path().join("new");
+            std::fs::write(&new, format!("nameserver {ip}\n")).unwrap();
+            std::fs::rename(&new, &path).unwrap();
+            tokio::time::advance(LOOK).await;
+            assert_eq!(asked(), [format!("{ip}:53")]);
+        }
+        let config = DnsConfig { servers: vec!["192.0.2.9:53".parse().unwrap()], ..DnsConfig::default() };
+        let dns = Dns::new(&config, &path);
+        std::fs::write(&path, "nameserver 192.0.2.3\n").unwrap();
+        tokio::time::advance(LOOK).await;
+        assert_eq!(dns.servers()[0].0.to_string(), "192.0.2.9:53", "configured ones stay");
     }
 
     #[test]

@@ -17,9 +17,9 @@ pub struct Srv {
     pub target: Option<Host>,
 }
 
-/// Sorts targets as they are to be tried: priority first; inside a priority by Puppet's own draw (`lib/puppet/http/dns.rb`), which
-/// is without replacement, counts weight 0 as 1 and weight w as 10·w, and so agrees with RFC 2782 wherever no weight is zero.
-/// Duplicates collapse, the target `.` is left out.
+/// Sorts targets as they are to be tried: priority first; inside a priority by Puppet's own draw
+/// (`lib/puppet/http/dns.rb`), which is without replacement, counts weight 0 as 1 and weight w as 10·w, and so agrees
+/// with RFC 2782 wherever no weight is zero. Duplicates collapse, the target `.` is left out.
 pub fn order(records: &[Srv], rng: &mut fastrand::Rng) -> Vec<Srv> {
     let mut left: Vec<&Srv> = Vec::with_capacity(records.len());
     for record in records {

@@ -20,8 +20,8 @@ pub struct Request {
     pub headers: Vec<(String, Vec<u8>)>,
     /// `Proxy-Authorization`, which only a further proxy may see.
     pub proxy_authorization: Option<Vec<u8>>,
-    /// Bytes of body that follow the head.
-    pub body: u64,
+    /// Bytes of body that follow the head, if it says so.
+    pub body: Option<u64>,
 }
 
 /// Fields that end at the next hop, RFC 9110 §7.6.1.
@@ -78,46 +78,46 @@ pub(super) fn parse(head: &[u8]) -> Result<Hello, Error> {
 }
 
 fn request(method: &str, path: &str, fields: &[httparse::Header<'_>]) -> Result<Request, Error> {
-    let mut kept =
-        Request { method: method.into(), path: path.into(), headers: Vec::new(), proxy_authorization: None, body: 0 };
-    let fields = || fields.iter().filter(|f| !f.name.is_empty());
-    let named_by_connection: Vec<String> = fields()
-        .filter(|f| f.name.eq_ignore_ascii_case("connection"))
-        .flat_map(|f| {
-            String::from_utf8_lossy(f.value).split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()
-        })
+    let mut kept = Request {
+        method: method.into(),
+        path: path.into(),
+        headers: Vec::new(),
+        proxy_authorization: None,
+        body: None,
+    };
+    // RFC 9110 §7.6.1: a field that Connection names ends here too.
+    let connection: Vec<&str> = fields
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case("connection"))
+        .filter_map(|field| std::str::from_utf8(field.value).ok())
+        .flat_map(|names| names.split(',').map(str::trim))
         .collect();
-    let mut length = None;
-    for field in fields() {
+    for field in fields.iter().filter(|f| !f.name.is_empty()) {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        let concerns_this_hop = HOP_BY_HOP.iter().any(|name| is(name)) || connection.iter().any(|name| is(name));
         if is("proxy-authorization") {
             kept.proxy_authorization = Some(field.value.to_vec());
-        } else if is("host") {
-            // Written anew.
-            continue;
         } else if is("transfer-encoding") {
             // Puppet only ever asks for files this way; a body of unknown length would need a reader of its own.
             return Err(Error::new(Kind::Unsupported, "a forwarded request with Transfer-Encoding is not carried"));
         } else if is("content-length") {
-            // Two lengths are two opinions on where the next request begins (RFC 9112 §6.3).
-            if length.replace(number(field.value)?).is_some() {
-                return Err(malformed("more than one Content-Length"));
+            let length = length(field.value).ok_or_else(|| malformed("Content-Length is no number"))?;
+            // Two that differ would let the server see another request than we do (RFC 9112 §6.3).
+            if kept.body.is_some_and(|other| other != length) {
+                return Err(malformed("Content-Length is there twice"));
             }
-        }
-        if !HOP_BY_HOP.iter().any(|name| is(name))
-            && (is("content-length") || !named_by_connection.iter().any(|name| is(name)))
-        {
+            kept.body = Some(length);
+        } else if !concerns_this_hop && !is("host") {
             kept.headers.push((field.name.into(), field.value.to_vec()));
         }
     }
-    kept.body = length.unwrap_or(0);
     Ok(kept)
 }
 
-/// `parse` alone would take a plus sign.
-fn number(value: &[u8]) -> Result<u64, Error> {
-    let digits = std::str::from_utf8(value).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| malformed("Content-Length is no number"))
+/// Digits and nothing else: `parse` alone would take a plus sign.
+fn length(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn malformed(reason: impl std::fmt::Display) -> Error {
@@ -129,7 +129,8 @@ fn not_host_port(target: &str, error: HostError) -> Error {
 }
 
 impl Request {
-    /// The head as a server gets it: origin form, closing after one answer, so that the next request comes back to us and is sorted anew.
+    /// The head as a server gets it: origin form, closing after one answer, so that the next request comes back to us
+    /// and is sorted anew.
     pub fn to_origin(&self, to: &HostPort) -> Vec<u8> {
         self.head(&self.path, "Connection: close", None, to)
     }
@@ -146,8 +147,11 @@ impl Request {
 
     fn head(&self, target: &str, connection: &str, authorization: Option<&[u8]>, to: &HostPort) -> Vec<u8> {
         let mut head = format!("{} {target} HTTP/1.1\r\n", self.method).into_bytes();
-        // By the target, whatever the client has sent (RFC 9112 §3.2.2).
+        // The client's own Host may name another server than the one that was looked at (RFC 9112 §3.2.2).
         head.extend_from_slice(format!("Host: {}\r\n", authority(to)).as_bytes());
+        if let Some(length) = self.body {
+            head.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+        }
         for (name, value) in &self.headers {
             line(&mut head, name, value);
         }
@@ -175,7 +179,8 @@ fn authority(to: &HostPort) -> String {
     }
 }
 
-/// A refusal. The agent prints status and reason phrase as they are and ignores the body, which is for people with curl.
+/// A refusal. The agent prints status and reason phrase as they are and ignores the body, which is for people with
+/// curl.
 pub(super) fn response(error: &Error) -> Vec<u8> {
     let (status, reason) = (error.kind.status(), &error.reason);
     let mut text = String::with_capacity(2 * reason.len() + 128);
@@ -243,6 +248,21 @@ mod tests {
         };
         assert_eq!((to.port, request.path.as_str()), (80, "/?x"));
         assert!(String::from_utf8(request.to_origin(&to)).unwrap().contains("\r\nHost: web\r\n"));
+    }
+
+    /// What a server makes of a request must be what we have looked at.
+    #[test]
+    fn one_request_stays_one_request_to_one_host() {
+        let head = "POST http://web.example.test/ HTTP/1.1\r\nHost: other\r\nHost: third\r\nContent-Length: 3\r\n\
+                    content-length: 3\r\nConnection: close, X-Mine\r\nX-Mine: 1\r\nX-Yours: 2\r\n\r\n";
+        let Ok(Hello::Forward(to, request)) = parsed(head) else { panic!("not understood") };
+        assert_eq!(
+            String::from_utf8(request.to_origin(&to)).unwrap(),
+            "POST / HTTP/1.1\r\nHost: web.example.test\r\nContent-Length: 3\r\nX-Yours: 2\r\nConnection: close\r\n\r\n"
+        );
+        let two = "POST http://web/ HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n";
+        assert_eq!(refused(two).0, Kind::Malformed);
+        assert_eq!(refused("POST http://web/ HTTP/1.1\r\nContent-Length: +3\r\n\r\n").0, Kind::Malformed);
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub const DOMAIN: &str = "lab.test";
 /// The TTL of the site's records, in seconds.
 pub const TTL: u32 = 60;
 
-/// A site: DNS with the SRV records of each role, a CA, its servers, and the shim. `compile1` goes before `compile2` by its priority.
+/// A site: DNS with the SRV records of each role, a CA, its servers, and the shim. `compile1` goes before `compile2` by
+/// its priority.
 pub struct Lab {
     pub dns: Dns,
     pub pki: Arc<Pki>,
@@ -88,8 +89,8 @@ impl Lab {
     }
 }
 
-/// Starts a server and gives it its address record. Its certificate has its own name, that of its role, and the official one: an agent
-/// that tells roles apart by port asks for the latter everywhere.
+/// Starts a server and gives it its address record. Its certificate has its own name, that of its role, and the
+/// official one: an agent that tells roles apart by port asks for the latter everywhere.
 async fn start_server(dns: &Dns, pki: &Arc<Pki>, role: &str, name: &str, alias: &str) -> Server {
     let mut names = vec![fqdn(name), alias.into(), fqdn(alias)];
     if alias != "puppet" {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// An address of 127/8 with port 0, to bind to.
 ///
-/// Not 127.0.0.1, since that is where every outgoing connection on loopback takes its port from: the port of a server that a test has
-/// stopped could belong to somebody else by the time the server comes back, or be connected to itself. The process id keeps two
-/// runs apart, the counter two servers. Only Linux answers on all of 127/8.
+/// Not 127.0.0.1, since that is where every outgoing connection on loopback takes its port from: the port of a server
+/// that a test has stopped could belong to somebody else by the time the server comes back, or be connected to itself.
+/// The process id keeps two runs apart, the counter two servers. Only Linux answers on all of 127/8.
 pub fn any_port() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let ip = if cfg!(target_os = "linux") {

@@ -1,6 +1,7 @@
 //! A Puppet site on loopback: DNS, a CA, servers that can be told to misbehave, agents, and the shim between them.
 //!
-//! Everything runs on the test's own current-thread runtime, on ports the kernel picks, and goes when its value is dropped.
+//! Everything runs on the test's own current-thread runtime, on ports the kernel picks, and goes when its value is
+//! dropped.
 
 // Each integration test compiles this tree for itself and uses a part of it.
 #![allow(dead_code, unreachable_pub)]

@@ -86,7 +86,8 @@ impl Pki {
         params.signed_by(&self.ca).unwrap().pem().unwrap()
     }
 
-    /// A certificate for `names`, and its key. As Puppet's CA makes them, it serves for either side, and the first name is its CN too.
+    /// A certificate for `names`, and its key. As Puppet's CA makes them, it serves for either side, and the first name
+    /// is its CN too.
     pub fn identity<N: AsRef<str>>(&self, names: &[N]) -> Identity {
         let names: Vec<String> = names.iter().map(|name| name.as_ref().to_string()).collect();
         let mut params = CertificateParams::new(names.clone()).unwrap();

@@ -24,7 +24,8 @@ pub struct Caller {
     pub peer: SocketAddr,
 }
 
-/// Who answered, and whom it saw. Every response carries this in its header, so that an agent can tell what happened behind its back.
+/// Who answered, and whom it saw. Every response carries this in its header, so that an agent can tell what happened
+/// behind its back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witness {
     /// The server's name.

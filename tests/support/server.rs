@@ -51,8 +51,8 @@ struct State {
 }
 
 impl Server {
-    /// Starts the server `names[0]`, there for `role`, with a certificate for all of `names`. Every role but the CA wants to see the agent's
-    /// certificate.
+    /// Starts the server `names[0]`, there for `role`, with a certificate for all of `names`. Every role but the CA
+    /// wants to see the agent's certificate.
     pub async fn start(pki: &Arc<Pki>, role: &str, names: &[String]) -> Self {
         let client = if role == "ca" { ClientCertificate::Optional } else { ClientCertificate::Required };
         let state = State {

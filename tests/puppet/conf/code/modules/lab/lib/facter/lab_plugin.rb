@@ -1,0 +1,2 @@
+# Something for pluginsync to bring.
+Facter.add(:lab_plugin) { setcode { 'synced' } }

@@ -1,0 +1,18 @@
+"""The parts of the lab, one noun a file.
+
+plan        hosts and addresses
+packages    what is installed from Debian
+process     children, and waiting on conditions
+netns       the hosts: network namespaces on one bridge
+dns         knot and its zones
+server      puppetservers and the CA
+agent       puppet agents
+ways        the three ways an agent's traffic gets into the shim
+shim        the program under test
+web         an http server that is no Puppet server
+accesslog   what the servers wrote down
+evidence    what a scenario demands of them
+site        all of the above, brought up and taken down
+scenario    a scenario's file, and the lab as it sees it
+template    the files under conf
+"""

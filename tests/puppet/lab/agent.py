@@ -1,0 +1,108 @@
+"""Puppet agents: certnames with directories of their own, all of them on the agent host."""
+
+import time
+from dataclasses import dataclass
+
+from lab import plan
+from lab.evidence import Unmet
+from lab.process import Process, run
+
+# Spares a first run the 30 s pause that scenarios/first_run_proxy.py lives through: a connection that is not kept
+# cannot block its second request.
+WITHOUT_PAUSE = {"http_keepalive_timeout": 0}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that is over."""
+
+    code: int | None
+    seconds: float
+    output: str
+
+    def succeeded(self):
+        """`--test` exits 0 when nothing changed and 2 when something did."""
+        if self.code not in (0, 2):
+            raise Unmet(f"the agent's run failed: exit {self.code}")
+        return self
+
+    def failed(self):
+        if self.code in (0, 2):
+            raise Unmet(f"the agent's run should have failed: exit {self.code}")
+        return self
+
+    def printed(self, *words):
+        """All of these words in one line of the agent's output."""
+        if not any(all(word in line for word in words) for line in self.output.splitlines()):
+            raise Unmet(f"no line of the agent's output has all of: {', '.join(words)}")
+        return self
+
+
+class Run:
+    """A run under way."""
+
+    def __init__(self, argv, log, env):
+        self.began = time.monotonic()
+        self.process = Process(argv, log, env)
+
+    def outcome(self, timeout):
+        code = self.process.wait(timeout)
+        return Outcome(code, time.monotonic() - self.began, self.process.log.read_text(errors="replace"))
+
+
+class Agent:
+    def __init__(self, name, host, directory, work):
+        """What an agent keeps (its certificate above all) is in `directory`, what one scenario leaves in `work`."""
+        self.certname = plan.fqdn(name)
+        self.host = host
+        self.directory = directory
+        self.target = work / name
+        self.runs = []
+
+    @property
+    def has_certificate(self):
+        return (self.directory / "ssl" / "certs" / f"{self.certname}.pem").exists()
+
+    def enrol(self):
+        """Get a certificate before the story begins: straight from the CA, without the shim."""
+        if not self.has_certificate:
+            self.configure({"server": plan.fqdn("ca")} | WITHOUT_PAUSE)
+            run(self.host.argv("puppet", "ssl", "bootstrap", "--waitforcert", "0", *self.where()))
+
+    def configure(self, settings):
+        self.target.mkdir(exist_ok=True)
+        confdir = self.directory / "puppet"
+        confdir.mkdir(parents=True, exist_ok=True)
+        own = {
+            "certname": self.certname,
+            "vardir": self.directory / "var",
+            "publicdir": self.directory / "public",
+            "ssldir": self.directory / "ssl",
+            "logdir": self.directory / "log",
+            "rundir": self.directory / "run",
+            "keylength": 2048,
+        }
+        lines = [f"{key} = {value}" for key, value in (own | settings).items()]
+        (confdir / "puppet.conf").write_text("\n".join(["[main]", *lines, ""]))
+
+    def where(self):
+        return ["--confdir", str(self.directory / "puppet"), "--color", "false"]
+
+    def start(self, way, *arguments, sources=(), **settings):
+        """Begin `puppet agent --test`; the manifest brings `sources`, URLs, into the target directory."""
+        self.configure(way.settings | settings)
+        log = self.target.with_name(f"{self.target.name}-{len(self.runs) + 1}.log")
+        facts = {"FACTER_lab_sources": ",".join(sources), "FACTER_lab_target": str(self.target)}
+        argv = self.host.argv("puppet", "agent", "--test", *self.where(), *arguments)
+        self.runs.append(Run(argv, log, facts))
+        return self.runs[-1]
+
+    def run(self, way, *arguments, timeout=120, **rest):
+        return self.start(way, *arguments, **rest).outcome(timeout)
+
+    def got(self, name, content):
+        """The file of that name has arrived, with that content."""
+        path = self.target / name
+        found = path.read_text().strip() if path.exists() else None
+        if found != content:
+            raise Unmet(f"the agent's {name} holds {found!r}, not {content!r}")

@@ -1,0 +1,78 @@
+"""Hosts: network namespaces with a name and addresses of their own, joined by one bridge.
+
+The bridge lives in a namespace too and leads nowhere else, so no packet of the lab can meet the machine's
+network, and two labs can run at once.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from lab import plan
+from lab.process import run
+
+ETC = Path("/etc/netns")
+NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
+
+
+class Network:
+    def __init__(self):
+        self.prefix = f"puppetlab-{os.getpid()}"
+        self.switch = f"{self.prefix}-switch"
+        self.hosts = {}
+
+    def up(self):
+        run(["ip", "netns", "add", self.switch])
+        run(["ip", "-n", self.switch, "link", "add", "bridge", "type", "bridge"])
+        run(["ip", "-n", self.switch, "link", "set", "bridge", "up"])
+        for name in plan.HOSTS:
+            self.hosts[name] = Host(name, f"{self.prefix}-{name}")
+            self.hosts[name].up(self.switch)
+        run(["ip", "-n", self.hosts["agent"].namespace, "address", "add",
+             f"{plan.SECOND_ADDRESS}/24", "dev", "eth0"])
+
+    def down(self):
+        for namespace in sorted(Path("/run/netns").glob(f"{self.prefix}-*")):
+            run(["ip", "netns", "delete", namespace.name])
+        for directory in ETC.glob(f"{self.prefix}-*"):
+            shutil.rmtree(directory)
+        # Ours to remove unless something else lives in it.
+        with contextlib.suppress(OSError):
+            ETC.rmdir()
+
+
+class Host:
+    def __init__(self, name, namespace):
+        self.name = name
+        self.namespace = namespace
+        self.etc = ETC / namespace
+
+    def up(self, switch):
+        run(["ip", "netns", "add", self.namespace])
+        run(["ip", "link", "add", self.name, "netns", switch, "type", "veth",
+             "peer", "name", "eth0", "netns", self.namespace])
+        run(["ip", "-n", switch, "link", "set", self.name, "master", "bridge", "up"])
+        for address in (f"{plan.ipv4(self.name)}/24", f"{plan.ipv6(self.name)}/64"):
+            run(["ip", "-n", self.namespace, "address", "add", address, "dev", "eth0", "nodad"])
+        for link in ("lo", "eth0"):
+            run(["ip", "-n", self.namespace, "link", "set", link, "up"])
+        # `ip netns exec` lays these over the machine's own files.
+        self.etc.mkdir(parents=True)
+        (self.etc / "nsswitch.conf").write_text(NSSWITCH)
+        (self.etc / "resolv.conf").write_text(f"search {plan.DOMAIN}\nnameserver {plan.ipv4('dns')}\n")
+        self.alias()
+
+    def alias(self, *names):
+        """Point these names, and no others, at loopback in the hosts file."""
+        lines = ["127.0.0.1 localhost", "::1 localhost", f"{plan.ipv4(self.name)} {plan.fqdn(self.name)} {self.name}"]
+        if names:
+            lines += [f"127.0.0.1 {' '.join(names)}", f"::1 {' '.join(names)}"]
+        (self.etc / "hosts").write_text("\n".join(lines) + "\n")
+
+    def argv(self, *command, user=None):
+        """The command line that runs `command` on this host. It is execs all the way: the pid stays the same."""
+        if user:
+            command = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *command)
+        named = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name)
+        return ["ip", "netns", "exec", self.namespace, *named, *command]

@@ -1,0 +1,84 @@
+"""The program under test, on the agent's host; or the plain forwarder in its place."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from lab import plan
+from lab.evidence import Unmet
+from lab.process import Failure, Process, wait_until
+
+REPOSITORY = Path(__file__).parents[3]
+FORWARDER = Path(__file__).parent / "forwarder"
+DEFAULT_LISTEN = ["127.0.0.1:8139", "[::1]:8139"]
+
+
+def binary():
+    path = Path(os.environ.get("PUPPET_SHIM", REPOSITORY / "target" / "release" / "puppet-shim")).absolute()
+    if not os.access(path, os.X_OK):
+        raise Failure(f"{path} is not there: build it, or name another in the variable PUPPET_SHIM")
+    return str(path)
+
+
+class Shim:
+    """A context: inside it the shim runs for one way in, with these settings on top."""
+
+    def __init__(self, host, directory, way, settings):
+        self.host = host
+        self.directory = directory
+        self.way = way
+        self.settings = settings | ({"listen": way.listen} if way.listen else {})
+        self.process = None
+
+    def command(self):
+        """Without a setting there is no file either: the defaults have to do."""
+        if not self.settings:
+            return [binary(), "run"]
+        config = self.directory / "shim.toml"
+        # Strings and lists of strings are written alike in JSON and TOML.
+        config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in self.settings.items()))
+        return [binary(), "run", "--config", str(config)]
+
+    def __enter__(self):
+        self.directory.mkdir()
+        self.host.alias(*self.way.aliases)
+        log = self.directory / "shim.log"
+        # What it remembers of its servers must not leak into the next scenario.
+        self.process = Process(self.host.argv(*self.command()), log, {"STATE_DIRECTORY": str(self.directory)})
+
+        def listening():
+            if not self.process.running():
+                raise Failure(f"the shim did not start\n{log.read_text()}")
+            return all(self.process.listens(port) for port in self.way.ports)
+        wait_until(listening, 10, "the shim listens")
+        return self
+
+    def __exit__(self, error, *_):
+        self.host.alias()
+        code = self.process.terminate(10)
+        if code != 0 and error is None:
+            raise Unmet(f"the shim was told to end and did not end well: exit {code}")
+
+    def logged(self, **fields):
+        """One line of the shim's log has all of these fields. It writes the line when the connection is over."""
+        def found():
+            return any(fields.items() <= fields_of(line).items() for line in self.process.log.read_text().splitlines())
+        wait_until(found, 5, f"the shim logs a line with {fields}", Unmet)
+
+
+def fields_of(line):
+    """The key=value pairs of a line; a value with spaces is in double quotes."""
+    return dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line))
+
+
+class ForwarderShim(Shim):
+    """The same, played by a forwarder that takes everything to one server."""
+
+    def __init__(self, host, directory, way, settings, server):
+        super().__init__(host, directory, way, settings)
+        self.server = server
+
+    def command(self):
+        listen = self.way.listen or DEFAULT_LISTEN
+        return [str(FORWARDER), "--to", f"{plan.ipv4(self.server)}:{plan.SERVERS[self.server]}", *listen]
