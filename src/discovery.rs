@@ -199,7 +199,8 @@ impl Discovery {
         let Some((role, mut server)) = best else {
             return found.iter().find_map(Found::failure).map_or(Ok(None), |failure| Err(failure.clone()));
         };
-        if asked.via == Via::Http || !table.is_role_port(asked.port) {
+        // In alias mode the port is our own listener's, and says nothing of the server's.
+        if asked.via == Via::Http || (asked.via == Via::Connect && !table.is_role_port(asked.port)) {
             server.port = asked.port;
         }
         Ok(Some((role, server)))

@@ -89,7 +89,7 @@ async fn resolve_a_name() {
     let nameserver = dns.address().to_string();
     assert_eq!(
         answer["records"],
-        json!([{"owner": "_x-puppet._tcp.lab.test", "records": 3, "ttl_seconds": 42, "nameserver": nameserver, "error": null}])
+        json!([{"owner": "_x-puppet._tcp.lab.test", "records": 3, "ttl_seconds": 42, "nameserver": nameserver, "freshness": "live", "error": null}])
     );
     let expected = json!([
         {"host": "compile1.lab.test", "port": 8140, "priority": 10, "weight": 0,

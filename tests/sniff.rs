@@ -11,7 +11,6 @@ mod support;
 
 use puppet_shim::config::StaticServer;
 use puppet_shim::host::Host;
-use puppet_shim::report::Told;
 use puppet_shim::sniff::{Hello, Sniffer, Voice};
 use support::hello::{OPENSSL, OPENSSL_NAME, POST_QUANTUM, POST_QUANTUM_NAME, in_records, with_sni};
 use support::shim::{Bare, role};
@@ -86,7 +85,7 @@ fn a_hello_as_long_as_the_limit_is_taken_and_no_longer_one() {
     assert_eq!(Sniffer::new(OPENSSL.len()).push(OPENSSL).unwrap(), named(OPENSSL_NAME));
     let mut sniffer = Sniffer::new(OPENSSL.len() - 1);
     let refused = sniffer.push(&OPENSSL[..OPENSSL.len() - 1]).unwrap_err();
-    assert_eq!((refused.voice.clone(), refused.told()), (Voice::Alert, Told::Alert(50)));
+    assert_eq!((refused.voice.clone(), refused.answer()), (Voice::Alert, vec![21, 3, 3, 0, 2, 2, 50]));
 }
 
 #[test]

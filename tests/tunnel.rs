@@ -113,7 +113,7 @@ async fn the_clients_reset_is_passed_on() {
     client.set_zero_linger().unwrap();
     drop(client);
     assert_reset(&mut server).await;
-    assert_line(&line(&bare).await, "carried", "client: connection reset", 0, 0);
+    assert_line(&line(&bare).await, "carried", "client closed (reset)", 0, 0);
 }
 
 #[tokio::test]
