@@ -313,7 +313,8 @@ async fn connect_and_reset_at_once() {
     assert!(line.get("end").unwrap().starts_with("the client's connection broke: "), "{line}");
 }
 
-/// Closing at once would be a reset to a client that is still sending, and with some systems the answer would be lost to it.
+/// Closing at once would be a reset to a client that is still sending, and with some systems the answer would be lost
+/// to it.
 #[tokio::test]
 async fn a_client_that_is_still_sending_is_not_reset() {
     let bare = shim().await;

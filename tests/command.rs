@@ -1,4 +1,5 @@
-//! The commands as an admin, a manifest's `validate_cmd` or systemd meets them: what they print, where, and what they exit with.
+//! The commands as an admin, a manifest's `validate_cmd` or systemd meets them: what they print, where, and what they
+//! exit with.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -232,14 +233,37 @@ async fn run_goes_on_with_the_defaults_where_nothing_was_accepted() {
     assert_eq!(ending(running.end(Signal::TERM).await), (Some(0), None));
 }
 
+/// Well-formed, and nobody can listen there. In a network of its own, since the default listeners have fixed ports.
+const ELSEWHERE: &str = "listen = [\"192.0.2.77:8140\"]\nallow_remote_clients = true\n";
+
+#[tokio::test]
+async fn run_goes_on_with_the_default_listeners_where_its_own_cannot_be_bound() {
+    let host = Host::new(ELSEWHERE);
+    let script = "ip link set lo up && exec \"$0\" \"$@\"";
+    let running = Running::start(host.prefixed(&["unshare", "-n", "sh", "-c", script], &["run"])).await;
+    let addresses: Vec<_> = running.addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["127.0.0.1:8139", "[::1]:8139"]);
+    for said in ["none of the addresses in `listen`", "cannot listen on 192.0.2.77:8140: "] {
+        let line = running.line(said).expect("it does not say so");
+        assert!(line.contains(" ERROR "), "{line}");
+    }
+    assert_eq!(ending(running.end(Signal::TERM).await), (Some(0), None));
+}
+
+/// Where the default ones are taken too, there is nothing left to do.
 #[tokio::test]
 async fn run_exits_with_69_where_nothing_can_be_bound() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    let host = Host::new(&format!("listen = [\"{address}\"]\n"));
-    let (code, _, err) = status(&host, &["run"]).await;
-    assert_eq!(code, Some(69));
-    assert!(err.contains(&format!("cannot listen on {address}: the port is taken")), "{err}");
+    let first = Host::new("");
+    let script = "ip link set lo up && exec \"$0\" \"$@\"";
+    let first = Running::start(first.prefixed(&["unshare", "-n", "sh", "-c", script], &["run"])).await;
+    let pid = first.pid().to_string();
+    let host = Host::new(ELSEWHERE);
+    let output = output(host.prefixed(&["nsenter", "-t", &pid, "-n", "timeout", "10"], &["run"])).await;
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{err}");
+    assert!(err.contains("cannot listen on 192.0.2.77:8140: "), "{err}");
+    assert!(!host.state().join("accepted.toml").exists(), "a configuration that nobody can listen with is no good one");
+    assert_eq!(ending(first.end(Signal::TERM).await), (Some(0), None));
 }
 
 /// What goes to a file is plain, with a time.

@@ -1,7 +1,8 @@
 //! Names that are not Puppet's, in proxy mode: refused, connected to, or handed to the site's own proxy.
 //!
-//! With `http_proxy_host` set, every `http://` and `https://` source in a manifest comes to the shim. A refusal must tell the admin which setting to
-//! change; what is carried must be what the client meant, to the server it meant, and only that.
+//! With `http_proxy_host` set, every `http://` and `https://` source in a manifest comes to the shim. A refusal must
+//! tell the admin which setting to change; what is carried must be what the client meant, to the server it meant, and
+//! only that.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

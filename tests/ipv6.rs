@@ -1,6 +1,7 @@
 //! IPv6 is used where the host has it, and missed by nobody where it has not.
 //!
-//! The agent's `localhost` is `::1` first, so the shim listens there too; a host whose kernel has no IPv6 must start all the same.
+//! The agent's `localhost` is `::1` first, so the shim listens there too; a host whose kernel has no IPv6 must start
+//! all the same.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

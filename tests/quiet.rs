@@ -1,4 +1,5 @@
-//! The daemon costs its host nothing while nobody connects: one thread, no system call; and its sockets wait for nothing.
+//! The daemon costs its host nothing while nobody connects: one thread, no system call; and its sockets wait for
+//! nothing.
 //!
 //! A fleet is 100,000 of these. So the real binary is watched from outside, by strace and by way of /proc.
 

@@ -1,7 +1,7 @@
 //! The agent's own choice of address (`sourceaddress`) is what the servers see.
 //!
-//! Firewalls and ACLs go by it. It takes an address that is not of loopback: each test runs again in a network namespace of its own, which has
-//! 192.0.2.10 and `2001:db8::10` on `lo` and goes when the test ends.
+//! Firewalls and ACLs go by it. It takes an address that is not of loopback: each test runs again in a network
+//! namespace of its own, which has 192.0.2.10 and `2001:db8::10` on `lo` and goes when the test ends.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
