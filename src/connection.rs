@@ -151,6 +151,7 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
     let found = discovery.servers(table, role, &wish.asked).await;
     report.source.clone_from(&found.source);
     report.dns = found.trouble();
+    report.in_vain = found.in_vain();
     let servers = candidates(&found, role)?;
     Ok(wish.through(servers))
 }
@@ -260,7 +261,8 @@ fn unreachable(report: &Report) -> Error {
     } else {
         Kind::Unreachable
     };
-    Error::new(kind, format_args!("no {} reachable: {}", what(report), describe(&report.tries)))
+    let tried = describe(&report.tries);
+    Error::new(kind, format_args!("no {} reachable: {tried}{}", what(report), report.in_vain))
 }
 
 fn out_of_time(report: &Report, budget: Duration) -> Error {

@@ -22,6 +22,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub struct Daemon {
     listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
+    uses_default_listeners: bool,
     shared: Arc<Shared>,
 }
 
@@ -73,7 +74,8 @@ impl Daemon {
                 Err(error) => failed.push(error),
             }
         }
-        if listeners.is_empty() {
+        let uses_default_listeners = listeners.is_empty();
+        if uses_default_listeners {
             // The repair of such a configuration can only arrive through us.
             listeners = Config::default().listen.into_iter().filter_map(|addr| Listener::bind(addr).ok()).collect();
             if listeners.is_empty() {
@@ -93,12 +95,17 @@ impl Daemon {
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
         let shared = Arc::new(Shared { config, table, discovery, listeners: addresses.clone() });
-        Ok(Daemon { listeners, addresses, shared })
+        Ok(Daemon { listeners, addresses, uses_default_listeners, shared })
     }
 
     /// What was really bound.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Whether none of the configured addresses could be listened on, so that it listens on the default ones.
+    pub fn uses_default_listeners(&self) -> bool {
+        self.uses_default_listeners
     }
 
     /// Serves until `stop` is done. Tunnels that are open then end with it.

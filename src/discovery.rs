@@ -88,6 +88,19 @@ pub struct Found {
 impl Found {
     /// One sentence for a refusal: what was looked for in vain.
     pub fn why_none(&self, role: &Role) -> String {
+        let mut text = format!("no {role} server is known{}", self.in_vain());
+        if self.steps.is_empty() {
+            text.push_str("; no SRV record could be asked for: set its `srv` or the `domain`, or its `servers`");
+        }
+        text
+    }
+
+    /// The record sets that named nobody, to follow a sentence; empty where servers are known all the same, and not by the
+    /// requested name alone.
+    pub fn in_vain(&self) -> String {
+        if !matches!(self.source, None | Some(Source::Name)) {
+            return String::new();
+        }
         let steps = self.steps.iter().map(|step| match &step.result {
             Err(failure) | Ok(Known { freshness: Freshness::Stale(_, failure), .. }) => {
                 format!("; SRV {}: {failure}", step.owner)
@@ -95,11 +108,7 @@ impl Found {
             Ok(known) if known.answer.records.is_empty() => format!("; no SRV record {}", step.owner),
             Ok(_) => format!("; SRV {} says that the service is not offered", step.owner),
         });
-        let mut text = format!("no {role} server is known") + &steps.collect::<String>();
-        if self.steps.is_empty() {
-            text.push_str("; no SRV record could be asked for: set its `srv` or the `domain`, or its `servers`");
-        }
-        text
+        steps.collect()
     }
 
     /// What was wrong with DNS on the way, if anything was, though servers may have been found all the same.

@@ -29,6 +29,8 @@ pub struct Report {
     pub role: Option<Role>,
     /// Who named the candidates.
     pub source: Option<Source>,
+    /// Which SRV records named nobody, in words that follow those on the servers tried instead.
+    pub in_vain: String,
     /// What was wrong with DNS on the way.
     pub dns: Option<String>,
     /// The candidates tried.
@@ -87,6 +89,7 @@ impl Report {
             row: None,
             role: None,
             source: None,
+            in_vain: String::new(),
             dns: None,
             tries: Vec::new(),
             connected: None,

@@ -248,6 +248,7 @@ async fn run_goes_on_with_the_default_listeners_where_its_own_cannot_be_bound() 
         assert!(line.contains(" ERROR "), "{line}");
     }
     assert_eq!(ending(running.end(Signal::TERM).await), (Some(0), None));
+    assert!(!host.state().join("accepted.toml").exists(), "a configuration that nobody can listen with is no good one");
 }
 
 /// Where the default ones are taken too, there is nothing left to do.

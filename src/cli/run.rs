@@ -80,7 +80,9 @@ async fn serve(found: &InForce, state: &StateDirectory) -> Result<(), BuildError
     let hangup = signal(SignalKind::hangup());
     let daemon = Daemon::build(found.config.clone()).await?;
     // Only now: one with which nothing can be listened on is no good one.
-    found.accept(state).iter().for_each(say);
+    if !daemon.uses_default_listeners() {
+        found.accept(state).iter().for_each(say);
+    }
     tokio::spawn(heed_not(hangup.ok()));
     daemon.run(first_of(signals.into_iter().filter_map(Result::ok).collect())).await;
     Ok(())
