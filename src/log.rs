@@ -78,11 +78,14 @@ where
                 write!(writer, " {on}{level:>5}{off} ")?;
             }
         }
-        let mut fields = Fields { message: String::new(), rest: String::new() };
+        let mut fields = Fields { message: String::new(), rest: String::with_capacity(LINE), value: String::new() };
         event.record(&mut fields);
         writeln!(writer, "{}{}", fields.message, fields.rest)
     }
 }
+
+/// Room for the line of a connection, so that it does not grow bit by bit.
+const LINE: usize = 512;
 
 /// syslog(3).
 fn priority(level: Level) -> u8 {
@@ -107,31 +110,38 @@ fn colour(level: Level) -> &'static str {
 struct Fields {
     message: String,
     rest: String,
+    /// The value just being written, kept for the next one.
+    value: String,
 }
 
 impl Fields {
-    fn put(&mut self, field: &Field, value: &str) {
+    fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
         if field.name() == "message" {
-            self.message.push_str(value);
+            let _ = self.message.write_fmt(value);
             return;
         }
-        // Writing to a String cannot fail.
-        let _ = write!(self.rest, " {}=", field.name());
-        if !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\')) {
-            self.rest.push_str(value);
+        self.rest.push(' ');
+        self.rest.push_str(field.name());
+        self.rest.push('=');
+        self.value.clear();
+        let _ = self.value.write_fmt(value);
+        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\');
+        if !self.value.is_empty() && self.value.bytes().all(plain) {
+            self.rest.push_str(&self.value);
         } else {
-            let _ = write!(self.rest, "{value:?}");
+            let _ = write!(self.rest, "{:?}", self.value);
         }
     }
 }
 
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value);
+        self.put(field, format_args!("{value}"));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, &format!("{value:?}"));
+        self.put(field, format_args!("{value:?}"));
     }
 }
 
