@@ -69,6 +69,9 @@ pub async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: SocketAddr,
             let idle = shared.config.timeouts.idle;
             let end = carry(&mut client, &mut server, plan, idle, &mut report.carried).await;
             report.outcome = Some(Outcome::Tunnel(end));
+            drop((client, server));
+            // The line can wait for whoever has connected meanwhile.
+            tokio::task::yield_now().await;
         }
         Err(refused) => {
             let answer = refused.answer();
