@@ -49,6 +49,24 @@ async fn source(bare: &Bare) -> String {
     lines[0].get("source").unwrap_or_default().to_owned()
 }
 
+/// As where `_x-puppet-ca` of each subdomain leads to the records of the one domain that has a CA.
+#[tokio::test]
+async fn records_behind_an_alias_count() {
+    let (bare, server) = (Bare::start().await, Named::start("behind").await);
+    bare.dns.set_alias(CA, 60, "alias.lab.test").await;
+    bare.dns.set_alias("alias.lab.test", 60, "_x-puppet-ca._tcp.other.test").await;
+    announce(&bare, "_x-puppet-ca._tcp.other.test", &server).await;
+    assert_eq!(ask(bare.shim(), "puppetca:8140").await, reached("behind"));
+    assert_eq!(source(&bare).await, format!("srv {CA}"));
+
+    // A loop ends, and is no record.
+    let looping = Bare::start().await;
+    looping.dns.set_alias(CA, 60, "alias.lab.test").await;
+    looping.dns.set_alias("alias.lab.test", 60, CA).await;
+    let Answer::Refused(502, reason) = ask(looping.shim(), "puppetca:8140").await else { panic!("reached somebody") };
+    assert!(reason.contains("puppetca:8140 has no address in DNS"), "{reason}");
+}
+
 #[tokio::test]
 async fn own_records_go_before_everything_else() {
     let (own, compile, written) =

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::proto::op::{Header, HeaderCounts, Metadata, ResponseCode};
-use hickory_server::proto::rr::rdata::{A, AAAA, SOA, SRV};
+use hickory_server::proto::rr::rdata::{A, AAAA, CNAME, SOA, SRV};
 use hickory_server::proto::rr::{LowerName, Name, RData, Record, RecordSet, RecordType, RrKey};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::store::in_memory::InMemoryZoneHandler;
@@ -70,6 +70,12 @@ impl Dns {
         let v6 =
             addresses.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(RData::AAAA(AAAA(*ip))) } else { None });
         self.set(owner, RecordType::AAAA, ttl, v6).await;
+    }
+
+    /// Makes `owner` another name for `target`.
+    pub async fn set_alias(&self, owner: &str, ttl: u32, target: &str) {
+        let alias = RData::CNAME(CNAME(absolute(target)));
+        self.set(owner, RecordType::CNAME, ttl, std::iter::once(alias)).await;
     }
 
     async fn set(&self, owner: &str, kind: RecordType, ttl: u32, data: impl Iterator<Item = RData>) {
