@@ -49,6 +49,22 @@ async fn source(bare: &Bare) -> String {
     lines[0].get("source").unwrap_or_default().to_owned()
 }
 
+/// DNS that is ill does not mean that there is no record: a CSR must not go to a compiler for it, nor a server be
+/// refused as foreign.
+#[tokio::test]
+async fn an_ill_dns_is_no_reason_to_guess() {
+    let (bare, compiler) = (Bare::start().await, Named::start("compiler").await);
+    bare.dns.set_addresses("puppet.lab.test", 60, &[compiler.address().ip()]).await;
+    bare.dns.set_fault(CA, Some(DnsFault::ServFail));
+    for asked in ["puppet:8141", "compile3.lab.test:8140"] {
+        let Answer::Refused(503, reason) = ask(bare.shim(), asked).await else { panic!("{asked}: no 503") };
+        assert!(reason.contains("SERVFAIL") && !reason.contains("foreign"), "{reason}");
+        let line = bare.journal.take(1).await.remove(0);
+        assert_eq!((line.get("status"), line.get("side")), (Some("503"), Some("discovery")));
+    }
+    assert_eq!(compiler.accepted(), 0);
+}
+
 /// As where `_x-puppet-ca` of each subdomain leads to the records of the one domain that has a CA.
 #[tokio::test]
 async fn records_behind_an_alias_count() {
