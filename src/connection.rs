@@ -1,20 +1,24 @@
-//! The life of one connection: sniff, role, candidates, dial, tunnel.
+//! The life of one connection: sniff, role, candidates, race, tunnel.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use crate::config::{Config, Foreign, RoleConfig};
-use crate::dial::{Dialer, describe};
+use crate::config::{Config, Foreign};
+use crate::dial::{Dialer, Try, describe};
 use crate::discovery::srv::{self, Srv};
-use crate::discovery::{Discovery, Found, Source};
+use crate::discovery::{Discovery, Source};
 use crate::error::{Error, Kind};
 use crate::host::HostPort;
+use crate::pin::Set;
+use crate::pool::{Lineup, Pool, Wanted};
+use crate::race::{Lost, Opening, Race, Why};
 use crate::report::{Outcome, Report};
-use crate::role::{Asked, Row, Table, Via};
+use crate::role::{Asked, Role, Row, Table, Via};
 use crate::sniff::{Hello, Refused, Request, Sniffed, Voice, sniff};
 use crate::tunnel::{Plan, carry};
 
@@ -26,12 +30,11 @@ pub struct Shared {
     pub table: Table,
     /// Where servers come from.
     pub discovery: Discovery,
+    /// What is known of the servers.
+    pub pool: Mutex<Pool>,
     /// Our own listeners.
     pub listeners: Vec<SocketAddr>,
 }
-
-/// The answer to a CONNECT whose server has accepted. Any 2xx will do, and no body may follow.
-const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// How long a refused client may take to read why. Closing at once, with bytes of its unread, would be a reset, and the
 /// reason lost.
@@ -41,6 +44,8 @@ const LINGER: Duration = Duration::from_secs(1);
 struct Opened {
     server: TcpStream,
     plan: Plan,
+    /// Keeps the run with this server while the tunnel is open.
+    pin: Option<Pinned>,
 }
 
 /// What has been asked for, and what a server is to be told first.
@@ -52,11 +57,37 @@ struct Wish {
 
 /// Where a connection goes.
 struct Way {
-    servers: Vec<Srv>,
-    first: Vec<u8>,
-    /// Whether the client still waits for our word that there is a tunnel.
-    announce: bool,
+    servers: Servers,
+    opening: Opening,
     most: Option<u64>,
+}
+
+/// Who may get it.
+enum Servers {
+    /// Those of a role: any will do.
+    Role(Role, Vec<Srv>),
+    /// This one.
+    One(Srv),
+}
+
+/// A set's tunnel that is open.
+struct Pinned {
+    shared: Arc<Shared>,
+    set: Set,
+    server: HostPort,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.shared.pool().pins.close(&self.set, &self.server, Instant::now());
+    }
+}
+
+impl Shared {
+    /// What is known of the servers.
+    pub fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Serves one connection from accept to its log line. `port`: the listener's.
@@ -65,11 +96,11 @@ pub async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: SocketAddr,
     // In a box of its own, so that a tunnel does not keep room for what came before it.
     let opened = Box::pin(open(&shared, &mut client, port, &mut report)).await;
     match opened {
-        Ok(Opened { mut server, plan }) => {
+        Ok(Opened { mut server, plan, pin }) => {
             let idle = shared.config.timeouts.idle;
             let end = carry(&mut client, &mut server, plan, idle, &mut report.carried).await;
             report.outcome = Some(Outcome::Tunnel(end));
-            drop((client, server));
+            drop((client, server, pin));
             // The line can wait for whoever has connected meanwhile.
             tokio::task::yield_now().await;
         }
@@ -83,40 +114,102 @@ pub async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: SocketAddr,
     }
 }
 
-/// Everything up to a connection to a server.
-async fn open(shared: &Shared, client: &mut TcpStream, port: u16, report: &mut Report) -> Result<Opened, Refused> {
+/// Everything up to a server that has answered.
+async fn open(shared: &Arc<Shared>, client: &mut TcpStream, port: u16, report: &mut Report) -> Result<Opened, Refused> {
     let Config { limits, timeouts, .. } = &shared.config;
     let sniffed = sniff(client, limits.hello, timeouts.sniff).await?;
     report.sniffed = Some(report.started.elapsed());
+    let deadline = Instant::now() + timeouts.budget;
     let wish = Wish::new(sniffed, port);
     report.asked = Some(wish.asked.clone());
     let voice = if wish.asked.via == Via::Tls { Voice::Alert } else { Voice::Http };
-    let reached = tokio::time::timeout(timeouts.budget, reach(shared, wish, report)).await;
-    let result = reached.unwrap_or_else(|_| Err(out_of_time(report, timeouts.budget)));
-    let (server, way) = result.map_err(|error| Refused { error, voice })?;
-    report.connected = Some(report.started.elapsed());
-    if way.announce {
-        client.write_all(ESTABLISHED).await.map_err(|error| Refused {
-            error: Error::new(Kind::Silent, format_args!("the client went before its tunnel was there: {error}")),
-            voice: Voice::Nobody,
-        })?;
-    }
-    let plan = Plan { first: way.first, most: way.most, inspect: way.announce };
-    Ok(Opened { server, plan })
+    let found = tokio::time::timeout_at(deadline, find_way(shared, wish, report)).await;
+    let way = match found.unwrap_or_else(|_| Err(out_of_time(report, timeouts.budget))) {
+        Ok(way) => way,
+        Err(error) => return Err(Refused { error, voice }),
+    };
+    let race = Race {
+        discovery: &shared.discovery,
+        dialer: Dialer { connect: timeouts.connect, listeners: &shared.listeners, source: source_address(report.from) },
+        pool: &shared.pool,
+        deadline,
+        sniff: timeouts.sniff,
+        limit: limits.hello,
+    };
+    let is_tunnel = matches!(way.opening, Opening::Connect { .. });
+    let (set, lineup) = line_up(shared, &way.servers);
+    let keep_pin = lineup.keep_pin;
+    let result = race.run(client, lineup, way.opening, &mut report.course).await;
+    learn(shared, report);
+    let won = match result {
+        Ok(won) => won,
+        Err(lost) => return Err(refuse(lost, voice, report, timeouts.budget)),
+    };
+    report.answered = won.sent.ne(&0).then(|| report.started.elapsed());
+    report.carried.up += won.sent as u64;
+    report.carried.sni = won.sni;
+    let pin = match (way.servers, report.course.tries.get(won.at)) {
+        (Servers::Role(role, _), Some(Try { server, .. })) if set.servers().len() > 1 => {
+            Some(pin(shared, &role, set, server, keep_pin))
+        }
+        _ => None,
+    };
+    // A hello that was sent from here has been looked into already.
+    let inspect = is_tunnel && won.sent == 0;
+    let plan = Plan { first: won.first, answer: won.answer, most: way.most, inspect };
+    Ok(Opened { server: won.stream, plan, pin })
 }
 
-/// From what is asked for to a server that has accepted.
-async fn reach(shared: &Shared, wish: Wish, report: &mut Report) -> Result<(TcpStream, Way), Error> {
-    let way = find_way(shared, wish, report).await?;
-    let dialer = Dialer {
-        discovery: &shared.discovery,
-        connect: shared.config.timeouts.connect,
-        listeners: &shared.listeners,
-        source: source_address(report.from),
-    };
-    match dialer.dial(&way.servers, &mut report.tries).await {
-        Some(server) => Ok((server, way)),
-        None => Err(unreachable(report)),
+/// The candidates in the order in which to try them.
+fn line_up(shared: &Shared, servers: &Servers) -> (Set, Lineup) {
+    let mut pool = shared.pool();
+    match servers {
+        Servers::Role(role, records) => {
+            let set = Set::of(records);
+            let order = srv::order(records, pool.rng());
+            let wanted = Wanted { role: Some(role), name: None };
+            let lineup = pool.line_up(order, &set, wanted, Instant::now());
+            (set, lineup)
+        }
+        Servers::One(server) => {
+            let set = Set::of(std::slice::from_ref(server));
+            let lineup = pool.line_up(vec![server.clone()], &set, Wanted { role: None, name: None }, Instant::now());
+            (set, lineup)
+        }
+    }
+}
+
+/// What the candidates did counts for the next connection, too.
+fn learn(shared: &Shared, report: &Report) {
+    let flips = shared.pool().learn(&report.course.tries, Instant::now());
+    for flip in flips {
+        flip.tell();
+    }
+}
+
+fn pin(shared: &Arc<Shared>, role: &Role, set: Set, server: &HostPort, keep_pin: bool) -> Pinned {
+    shared.pool().open(role, &set, server, keep_pin, Instant::now());
+    Pinned { shared: shared.clone(), set, server: server.clone() }
+}
+
+/// A lost race, as the client is to hear of it.
+fn refuse(lost: Lost, voice: Voice, report: &Report, budget: Duration) -> Refused {
+    // Behind the word that there is a tunnel, only TLS is understood.
+    let voice = if lost.announced { Voice::Alert } else { voice };
+    match lost.why {
+        Why::ClientGone(how) => Refused {
+            error: Error::new(Kind::Silent, format_args!("the client went before a server had answered: {how}")),
+            voice: Voice::Nobody,
+        },
+        Why::OutOfTime => Refused { error: out_of_time(report, budget), voice },
+        Why::NoneLeft => {
+            let voice = match lost.alert {
+                // What the servers have against this hello is better known to them.
+                Some(record) if voice == Voice::Alert => Voice::ReadyAlert(record.into()),
+                _ => voice,
+            };
+            Refused { error: unreachable(report), voice }
+        }
     }
 }
 
@@ -132,7 +225,7 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
             Ok(Some((role, server))) => {
                 report.row = Some(Row::Target);
                 (report.role, report.source) = (Some(role.role.clone()), Some(Source::Target));
-                return Ok(wish.to(server));
+                return Ok(wish.into_way_to(role.role.clone(), vec![server]));
             }
             // To refuse it as foreign, and to advise to let it through, takes knowing that it is.
             Err(failure) if row == Row::Foreign && shared.config.foreign == Foreign::Refuse => {
@@ -155,14 +248,10 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
     report.source.clone_from(&found.source);
     report.dns = found.trouble();
     report.in_vain = found.in_vain();
-    let servers = candidates(&found, role)?;
-    Ok(wish.through(servers))
-}
-
-/// The servers of a role in the order in which to try them.
-fn candidates(found: &Found, role: &RoleConfig) -> Result<Vec<Srv>, Error> {
-    let servers = srv::order(&found.servers, &mut fastrand::Rng::new());
-    if servers.is_empty() { Err(Error::new(Kind::NoServers, found.why_none(&role.role))) } else { Ok(servers) }
+    if found.servers.is_empty() {
+        return Err(Error::new(Kind::NoServers, found.why_none(&role.role)));
+    }
+    Ok(wish.into_way_to(role.role.clone(), found.servers))
 }
 
 /// A name that is nobody's: by policy.
@@ -194,7 +283,7 @@ fn foreign(policy: &Foreign, wish: Wish, report: &mut Report) -> Result<Way, Err
             first.extend_from_slice(&wish.bytes);
             let most = wish.most();
             // The proxy's own answer is the client's: nothing to announce.
-            Ok(Way { servers: vec![server], first, announce: false, most })
+            Ok(Way { servers: Servers::One(server), opening: Opening::Once(first), most })
         }
     }
 }
@@ -228,22 +317,34 @@ impl Wish {
         Some(request.body.unwrap_or(0).saturating_sub(self.bytes.len() as u64))
     }
 
-    fn to(self, server: Srv) -> Way {
-        self.through(vec![server])
-    }
-
-    fn through(mut self, servers: Vec<Srv>) -> Way {
+    /// To a server that may be anything.
+    fn to(mut self, server: Srv) -> Way {
         let most = self.most();
-        let announce = self.asked.via == Via::Connect;
-        let first = match (&self.request, self.host_port()) {
+        let opening = match (&self.request, self.host_port()) {
             (Some(request), Ok(to)) if self.asked.via == Via::Http => {
                 let mut first = request.to_origin(&to);
                 first.append(&mut self.bytes);
-                first
+                Opening::Once(first)
             }
-            _ => self.bytes,
+            _ if self.asked.via == Via::Connect => Opening::Connect { early: self.bytes, is_raced: false },
+            _ => Opening::Once(self.bytes),
         };
-        Way { servers, first, announce, most }
+        Way { servers: Servers::One(server), opening, most }
+    }
+
+    /// To Puppet servers, which speak TLS: whoever accepts has to answer, too.
+    fn into_way_to(self, role: Role, servers: Vec<Srv>) -> Way {
+        match (self.asked.via, <[Srv; 1]>::try_from(servers)) {
+            (Via::Http, Ok([server])) => self.to(server),
+            (via, servers) => {
+                let servers = servers.map_or_else(|many| many, Vec::from);
+                let opening = match via {
+                    Via::Connect => Opening::Connect { early: self.bytes, is_raced: true },
+                    _ => Opening::Hello(self.bytes),
+                };
+                Way { servers: Servers::Role(role, servers), opening, most: None }
+            }
+        }
     }
 }
 
@@ -259,17 +360,15 @@ fn source_address(mut from: SocketAddr) -> Option<SocketAddr> {
 
 /// What was tried, in the agent's line: each server and what it did.
 fn unreachable(report: &Report) -> Error {
-    let kind = if !report.tries.is_empty() && report.tries.iter().all(|t| t.did.is_silence()) {
-        Kind::TimedOut
-    } else {
-        Kind::Unreachable
-    };
-    let tried = describe(&report.tries);
+    let all = &report.course.tries;
+    let is_silent = !all.is_empty() && all.iter().all(|t| t.did.is_silence());
+    let kind = if is_silent { Kind::TimedOut } else { Kind::Unreachable };
+    let tried = describe(&report.course.tries);
     Error::new(kind, format_args!("no {} reachable: {tried}{}", what(report), report.in_vain))
 }
 
 fn out_of_time(report: &Report, budget: Duration) -> Error {
-    let tried = describe(&report.tries);
+    let tried = describe(&report.course.tries);
     let tried = if tried.is_empty() { "DNS did not answer" } else { &tried };
     Error::new(Kind::TimedOut, format_args!("no {} reachable within {budget:?}: {tried}", what(report)))
 }

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -13,10 +14,14 @@ use crate::discovery::Discovery;
 use crate::discovery::dns::{Dns, ResolvConf};
 use crate::domain;
 use crate::listen::{BindError, Listener};
+use crate::pool::Pool;
 use crate::role::Table;
 
 /// Where the C library, and with it the agent, finds its nameservers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// How long a run stays with its server after its last tunnel.
+const PIN: Duration = Duration::from_secs(5 * 60);
 
 /// The whole daemon, bound and ready to run.
 pub struct Daemon {
@@ -94,7 +99,8 @@ impl Daemon {
         let Site { table, discovery } = Site::new(&config);
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
-        let shared = Arc::new(Shared { config, table, discovery, listeners: addresses.clone() });
+        let pool = Mutex::new(Pool::new(PIN));
+        let shared = Arc::new(Shared { config, table, discovery, pool, listeners: addresses.clone() });
         Ok(Daemon { listeners, addresses, uses_default_listeners, shared })
     }
 

@@ -1,16 +1,16 @@
-//! From candidates to a connection: one after the other until one accepts.
+//! One address of one server to a connection, and what became of an attempt.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use rustls::AlertDescription;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use crate::discovery::srv::Srv;
-use crate::discovery::{Discovery, NoAddress};
+use crate::discovery::NoAddress;
 use crate::host::{Host, HostPort};
 use crate::listen::{is_wildcard_port, leads_back};
 
@@ -19,8 +19,6 @@ const KEEPALIVE: Duration = Duration::from_secs(5 * 60);
 
 /// What it takes to connect.
 pub struct Dialer<'a> {
-    /// Finds addresses.
-    pub discovery: &'a Discovery,
     /// For one address to accept.
     pub connect: Duration,
     /// Our own listeners, which are never a server.
@@ -38,21 +36,37 @@ pub struct Try {
     pub addr: Option<SocketAddr>,
     /// What it did.
     pub did: Did,
-    /// How long it took to do so.
+    /// When it was started.
+    pub started: Instant,
+    /// How long it took to do so. The time that a client took to begin is not in it.
     pub took: Duration,
 }
 
 /// What a candidate did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Did {
-    /// Nothing yet: the connection's whole budget ran out on it.
+    /// DNS had not said where it is when another one was faster, or time ran out.
+    NotFound,
+    /// Nothing: another one was faster, or time ran out.
     NotAnswer,
-    /// It took the connection.
+    /// It took the connection, and said nothing.
+    Mute,
+    /// It took the connection, and nothing else was asked of it.
     Accept,
-    /// It refused it.
+    /// It began a TLS handshake.
+    Answer,
+    /// It refused the connection.
     Refuse,
-    /// It did not answer within the bound for one candidate.
+    /// It did not take it within the bound for one address.
     TimeOut,
+    /// It took the connection, and reset it instead of answering.
+    Reset,
+    /// It took the connection, and closed it instead of answering.
+    Close,
+    /// It answered the hello with this alert (RFC 8446 §6).
+    Alert(u8),
+    /// It answered the hello with this byte, which begins no TLS record.
+    NotTls(u8),
     /// The kernel had another reason: no route, say.
     Fail(String),
     /// DNS has no address for it.
@@ -61,64 +75,60 @@ pub enum Did {
     LeadBack,
     /// It has no address of the family of the agent's `sourceaddress`.
     OtherFamily(IpAddr),
+    /// Its certificate lacks the name that the agent asked for.
+    Unnamed {
+        /// That name.
+        asked: Host,
+        /// The names that it has, in words.
+        has: String,
+    },
 }
 
 impl fmt::Display for Did {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Did::NotAnswer => f.write_str("did not answer in time"),
+            Did::NotFound => f.write_str("had no answer from DNS"),
+            Did::NotAnswer => f.write_str("did not answer"),
+            Did::Mute => f.write_str("accepted and said nothing"),
             Did::Accept => f.write_str("accepted"),
+            Did::Answer => f.write_str("answered"),
             Did::Refuse => f.write_str("refused"),
             Did::TimeOut => f.write_str("timed out"),
+            Did::Reset => f.write_str("accepted and reset the connection"),
+            Did::Close => f.write_str("accepted and closed the connection"),
+            Did::Alert(description) => {
+                write!(f, "sent the TLS alert {description} ({:?})", AlertDescription::from(*description))
+            }
+            Did::NotTls(byte) => write!(f, "does not speak TLS (its first byte is {byte:#04x})"),
             Did::Fail(why) => f.write_str(why),
             Did::NoAddress(why) => write!(f, "{why}"),
             Did::LeadBack => f.write_str("leads back to puppet-shim"),
             Did::OtherFamily(ip) => write!(f, "cannot be reached from the agent's sourceaddress {ip}"),
+            Did::Unnamed { asked, has } => write!(f, "has a certificate for {has}, not for {asked}"),
         }
     }
 }
 
 impl Did {
+    /// Whether the candidate has not been heard out: somebody else was faster, or time ran out.
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Did::NotFound | Did::NotAnswer | Did::Mute)
+    }
+
     /// Whether the candidate did not even say no.
     pub fn is_silence(&self) -> bool {
-        matches!(self, Did::NotAnswer | Did::TimeOut)
+        self.is_pending() || *self == Did::TimeOut
+    }
+
+    /// Whether the candidate itself had no part in it.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Did::LeadBack | Did::OtherFamily(_) | Did::NoAddress(NoAddress::None))
     }
 }
 
 impl Dialer<'_> {
-    /// Tries the servers in order, each address of each, until one accepts. Every attempt is entered in `tries` as it
-    /// starts, so that whoever gives up on the whole still knows what was done.
-    pub async fn dial(&self, servers: &[Srv], tries: &mut Vec<Try>) -> Option<TcpStream> {
-        for server in servers {
-            let Some(host) = &server.target else { continue };
-            let named = HostPort { host: host.clone(), port: server.port };
-            let started = Instant::now();
-            let at = tries.len();
-            tries.push(Try { server: named.clone(), addr: None, did: Did::NotAnswer, took: Duration::ZERO });
-            let addresses = match self.discovery.addresses(host).await {
-                Ok(addresses) => addresses,
-                Err(why) => {
-                    close(tries, at, Did::NoAddress(why), started);
-                    continue;
-                }
-            };
-            tries.truncate(at);
-            for ip in addresses.ips {
-                let (addr, started, at) = (SocketAddr::new(ip, server.port), Instant::now(), tries.len());
-                tries.push(Try { server: named.clone(), addr: Some(addr), did: Did::NotAnswer, took: Duration::ZERO });
-                match self.connect(addr).await {
-                    Ok(stream) => {
-                        close(tries, at, Did::Accept, started);
-                        return Some(stream);
-                    }
-                    Err(did) => close(tries, at, did, started),
-                }
-            }
-        }
-        None
-    }
-
-    async fn connect(&self, addr: SocketAddr) -> Result<TcpStream, Did> {
+    /// Connects to one address, within the bound for one.
+    pub async fn connect(&self, addr: SocketAddr) -> Result<TcpStream, Did> {
         if leads_back(addr, self.listeners) {
             return Err(Did::LeadBack);
         }
@@ -154,13 +164,6 @@ impl Dialer<'_> {
     }
 }
 
-fn close(tries: &mut [Try], at: usize, did: Did, started: Instant) {
-    if let Some(entry) = tries.get_mut(at) {
-        entry.did = did;
-        entry.took = started.elapsed();
-    }
-}
-
 /// The attempts as a sentence has them: each server, its addresses, what they did. Addresses that did the same share
 /// their words.
 pub fn describe(tries: &[Try]) -> String {
@@ -174,7 +177,9 @@ pub fn describe(tries: &[Try]) -> String {
             let addresses: Vec<String> =
                 group.iter().filter_map(|t| t.addr.as_ref()).filter(named).map(|addr| addr.ip().to_string()).collect();
             let addresses = if addresses.is_empty() { String::new() } else { format!(" ({})", addresses.join(", ")) };
-            Some(format!("{}{addresses} {}", first.server, first.did))
+            let within =
+                if first.did.is_pending() { format!(" within {} ms", first.took.as_millis()) } else { String::new() };
+            Some(format!("{}{addresses} {}{within}", first.server, first.did))
         })
         .collect();
     servers.join("; ")
@@ -185,7 +190,13 @@ mod tests {
     use super::*;
 
     fn tried(server: &str, addr: &str, did: Did) -> Try {
-        Try { server: server.parse().unwrap(), addr: addr.parse().ok(), did, took: Duration::ZERO }
+        Try {
+            server: server.parse().unwrap(),
+            addr: addr.parse().ok(),
+            did,
+            started: Instant::now(),
+            took: Duration::from_millis(251),
+        }
     }
 
     #[test]
@@ -196,12 +207,16 @@ mod tests {
             tried("b.test:8140", "192.0.2.2:8140", Did::Refuse),
             tried("b.test:8140", "192.0.2.3:8140", Did::TimeOut),
             tried("c.test:8140", "", Did::NoAddress(NoAddress::None)),
-            tried("192.0.2.4:8140", "192.0.2.4:8140", Did::Accept),
+            tried("d.test:8140", "192.0.2.5:8140", Did::Mute),
+            tried("e.test:8140", "192.0.2.6:8140", Did::Alert(40)),
+            tried("192.0.2.4:8140", "192.0.2.4:8140", Did::Answer),
         ];
         assert_eq!(
             describe(&tries),
             "a.test:8140 (2001:db8::1, 192.0.2.1) refused; b.test:8140 (192.0.2.2) refused; \
-             b.test:8140 (192.0.2.3) timed out; c.test:8140 has no address in DNS; 192.0.2.4:8140 accepted"
+             b.test:8140 (192.0.2.3) timed out; c.test:8140 has no address in DNS; \
+             d.test:8140 (192.0.2.5) accepted and said nothing within 251 ms; \
+             e.test:8140 (192.0.2.6) sent the TLS alert 40 (HandshakeFailure); 192.0.2.4:8140 answered"
         );
     }
 }

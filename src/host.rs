@@ -16,7 +16,7 @@ pub enum Host {
 }
 
 /// A host and its port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
     /// The host.
     pub host: Host,

@@ -29,7 +29,13 @@ pub mod role;
 pub mod discovery;
 pub mod domain;
 
+pub mod health;
+pub mod pin;
+pub mod pool;
+pub mod verdict;
+
 pub mod dial;
+pub mod race;
 
 pub mod tunnel;
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::dial::{Did, Try, describe};
 use crate::discovery::Source;
 use crate::error::{Error, Kind};
+use crate::race::Course;
 use crate::role::{Asked, Role, Row};
 use crate::tunnel::{Carried, End};
 
@@ -34,9 +35,9 @@ pub struct Report {
     /// What was wrong with DNS on the way.
     pub dns: Option<String>,
     /// The candidates tried.
-    pub tries: Vec<Try>,
-    /// From accept until a server had accepted.
-    pub connected: Option<Duration>,
+    pub course: Course,
+    /// From accept until a server had answered, where it had to.
+    pub answered: Option<Duration>,
     /// What went through.
     pub carried: Carried,
     /// How it ended; `None`: the daemon stopped first.
@@ -91,16 +92,16 @@ impl Report {
             source: None,
             in_vain: String::new(),
             dns: None,
-            tries: Vec::new(),
-            connected: None,
+            course: Course::default(),
+            answered: None,
             carried: Carried::default(),
             outcome: None,
         }
     }
 
-    /// The candidate that took the connection.
+    /// The candidate that got the connection.
     pub fn chosen(&self) -> Option<&Try> {
-        self.tries.iter().rev().find(|t| t.did == Did::Accept)
+        self.course.tries.iter().find(|t| matches!(t.did, Did::Accept | Did::Answer))
     }
 }
 
@@ -159,14 +160,15 @@ macro_rules! line {
             sni = other_sni.map(tracing::field::display),
             source = report.source.as_ref().map(tracing::field::display),
             dns = report.dns.as_deref(),
-            tried = (!report.tries.is_empty()).then(|| tracing::field::display(Tried(&report.tries))),
+            tried = (!report.course.tries.is_empty()).then(|| tracing::field::display(Tried(&report.course.tries))),
             server = chosen.map(|t| tracing::field::display(&t.server)),
             addr = chosen.and_then(|t| t.addr).map(tracing::field::display),
             from = %report.from,
             up = report.carried.up,
             down = report.carried.down,
             sniff_ms = report.sniffed.map(|d| tracing::field::display(Millis(d))),
-            connect_ms = report.connected.map(|d| tracing::field::display(Millis(d))),
+            connect_ms = report.course.accepted.map(|at| tracing::field::display(Millis(at - report.started))),
+            answer_ms = report.answered.map(|d| tracing::field::display(Millis(d))),
             ms = %Millis(report.started.elapsed()),
             status = told.and_then(|told| told.status()),
             alert = told.and_then(|told| told.alert()),

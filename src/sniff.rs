@@ -4,6 +4,7 @@
 //! request. The parsers are rustls's [`Acceptor`], which copes with a hello in several segments and in several records,
 //! and `httparse`.
 
+mod hello;
 mod http;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::error::{Error, Kind, alert};
 use crate::host::{Host, HostPort};
 use crate::report::Told;
 
+pub(crate) use self::hello::is_replayable;
 pub use self::http::Request;
 
 /// First byte of a TLS record of type handshake, RFC 8446 §5.1.

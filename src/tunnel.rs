@@ -77,6 +77,8 @@ pub struct Carried {
 pub struct Plan {
     /// For the server, ahead of everything else.
     pub first: Vec<u8>,
+    /// For the client, ahead of everything else.
+    pub answer: Vec<u8>,
     /// How many of the client's bytes still go to the server; `None`: all. A forwarded HTTP request ends, the
     /// connection does not.
     pub most: Option<u64>,
@@ -121,8 +123,9 @@ pub async fn carry(
     carried: &mut Carried,
 ) -> End {
     carried.up += plan.first.len() as u64;
+    carried.down += plan.answer.len() as u64;
     let mut up = Flow::new(plan.first, plan.most);
-    let mut down = Flow::new(Vec::new(), None);
+    let mut down = Flow::new(plan.answer, None);
     let mut sniffer = plan.inspect.then(|| Box::new(Sniffer::new(SCRATCH)));
     carried.inspect(&mut sniffer, &up.held);
     let mut first_to_close = None;

@@ -18,7 +18,7 @@ use support::hello::{OPENSSL, POST_QUANTUM, with_sni};
 use support::journal::Line;
 use support::raw::{self, Reply};
 use support::shim::{Bare, role};
-use support::tcp::{Raw, status_line};
+use support::tcp::{ANSWER, Raw, status_line};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, interval, timeout};
@@ -272,9 +272,14 @@ async fn a_hello_that_is_merely_slow_is_carried() {
         client.write_all(&[*byte]).await.unwrap();
     }
     let mut received = vec![0; OPENSSL.len()];
-    server.accept().await.read_exact(&mut received).await.unwrap();
+    let mut upstream = server.accept().await;
+    upstream.read_exact(&mut received).await.unwrap();
     assert!(received == OPENSSL);
-    drop(client);
+    upstream.write_all(ANSWER).await.unwrap();
+    let mut answer = vec![0; ANSWER.len()];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, ANSWER);
+    drop((client, upstream));
     let lines = bare.journal.take(1).await;
     assert_eq!((lines.len(), lines[0].get("message")), (1, Some("carried")));
 }

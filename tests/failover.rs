@@ -79,7 +79,8 @@ async fn the_first_cannot_be_looked_up() {
         let (bare, second) = (shim().await, Named::start("second").await);
         compile(&bare, &[None, Some(second.address())]).await;
         bare.dns.set_fault("one.lab.test", Some(fault));
-        assert_passed_over(&bare, "one.lab.test:8140 could not be looked up: ").await;
+        let did = if fault == DnsFault::Silent { "had no answer from DNS within " } else { "could not be looked up: " };
+        assert_passed_over(&bare, &format!("one.lab.test:8140 {did}")).await;
     }
 }
 
@@ -125,7 +126,10 @@ async fn all_refuse() {
     let reply = raw::exchange(bare.shim(), &[&with_sni(Some("puppet.lab.test"))]).await.unwrap();
     assert_eq!(reply, raw::Reply { bytes: vec![21, 3, 3, 0, 2, 2, 80], closed: true });
     let lines = bare.journal.take(1).await;
-    assert_eq!((lines[0].get("end"), lines[0].get("alert")), (Some(reason.as_str()), Some("80")));
+    assert_eq!(lines[0].get("alert"), Some("80"));
+    for did in reason.strip_prefix("no compile server reachable: ").unwrap().split("; ") {
+        assert!(lines[0].get("end").unwrap().contains(did), "{}", lines[0]);
+    }
 }
 
 #[tokio::test]
@@ -158,19 +162,19 @@ async fn the_budget_ends_it_all() {
     })
     .await;
     let (gone, hole) = (refusing(), BlackHole::new());
-    compile(&bare, &[Some(gone), Some(hole.address()), Some(refusing())]).await;
+    compile(&bare, &[Some(gone), Some(hole.address())]).await;
     let began = Instant::now();
     let Answer::Refused(504, reason) = ask(bare.shim(), "puppet:8140").await else { panic!("reached somebody") };
     let took = began.elapsed();
     assert!(took >= budget && took < budget + LATE, "{took:?}");
     let expected = format!(
-        "no compile server reachable within 400ms: one.lab.test:{} ({}) refused; two.lab.test:{} ({}) did not answer in time",
+        "no compile server reachable within 400ms: one.lab.test:{} ({}) refused; two.lab.test:{} ({}) did not answer within ",
         gone.port(),
         gone.ip(),
         hole.address().port(),
         hole.address().ip()
     );
-    assert_eq!(reason, expected);
+    assert!(reason.starts_with(&expected) && reason.ends_with(" ms"), "{reason}");
     assert_eq!(bare.journal.take(1).await[0].get("status"), Some("504"));
 }
 
@@ -187,12 +191,17 @@ async fn the_budget_ends_a_lookup() {
     assert_eq!(ask(bare.shim(), "puppet:8140").await, Answer::Refused(504, reason.into()));
 }
 
-/// Nothing is remembered of a failure that would keep a server out once it is back.
+/// A failure is remembered, but keeps no server out for longer than its hold-down.
 #[tokio::test]
 async fn a_server_that_is_back_is_used() {
     let (bare, gone, second) = (shim().await, refusing(), Named::start("second").await);
     compile(&bare, &[Some(gone), Some(second.address())]).await;
     assert_eq!(ask(bare.shim(), "puppet:8140").await, Answer::Tunnel("second".into()));
     let _first = Named::at("first", gone).await;
+    assert_eq!(ask(bare.shim(), "puppet:8140").await, Answer::Tunnel("second".into()));
+    bare.journal.take(2).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(10 * 60)).await;
+    tokio::time::resume();
     assert_eq!(ask(bare.shim(), "puppet:8140").await, Answer::Tunnel("first".into()));
 }

@@ -19,7 +19,7 @@ use socket2::Socket;
 use support::command::{Host, Running};
 use support::dns::Dns;
 use support::eventually;
-use support::tcp::{Raw, ask, tunnel};
+use support::tcp::{Raw, ask, begin, tunnel};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -47,8 +47,10 @@ impl Site {
     async fn tunnels(&self, count: usize) -> Vec<(TcpStream, TcpStream)> {
         let mut open = Vec::new();
         for _ in 0..count {
-            let client = tunnel(self.daemon.address(), "puppet:8140").await;
-            open.push((client, self.server.accept().await));
+            let mut client = tunnel(self.daemon.address(), "puppet:8140").await;
+            let mut upstream = self.server.accept().await;
+            begin(&mut client, &mut upstream).await;
+            open.push((client, upstream));
         }
         open
     }

@@ -14,7 +14,7 @@ use puppet_shim::host::Host;
 use puppet_shim::sniff::{Hello, Sniffer, Voice};
 use support::hello::{OPENSSL, OPENSSL_NAME, POST_QUANTUM, POST_QUANTUM_NAME, in_records, with_sni};
 use support::shim::{Bare, role};
-use support::tcp::Raw;
+use support::tcp::{ANSWER, Raw};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -120,8 +120,9 @@ fn domain(name: &str) -> String {
     }
 }
 
-/// Sends the pieces, each by itself, and reads at the server what the shim makes of them.
-async fn carried(pieces: &[&[u8]], name: &str) {
+/// Sends the pieces, each by itself, and reads at the server what the shim makes of them; then more, once the server
+/// has answered.
+async fn carried(pieces: &[&[u8]], behind: &[u8], name: &str) {
     let server = Raw::start().await;
     let address = server.address();
     let bare = Bare::with(|config| {
@@ -139,16 +140,28 @@ async fn carried(pieces: &[&[u8]], name: &str) {
         // The shim runs on this very thread: only so does it see the pieces one by one.
         tokio::task::yield_now().await;
     }
-    client.shutdown().await.unwrap();
     let mut server = server.accept().await;
-    let mut received = Vec::new();
+    let sent = pieces.concat();
+    let mut received = vec![0; sent.len()];
+    server.read_exact(&mut received).await.unwrap();
+    server.write_all(ANSWER).await.unwrap();
+    let mut answer = vec![0; ANSWER.len()];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, ANSWER);
+    client.write_all(behind).await.unwrap();
+    client.shutdown().await.unwrap();
     server.read_to_end(&mut received).await.unwrap();
-    assert!(received == pieces.concat(), "{} bytes arrived of {} sent", received.len(), pieces.concat().len());
-    server.write_all(b"the server's answer").await.unwrap();
+    assert!(
+        received == [&sent, behind].concat(),
+        "{} bytes arrived of {} sent",
+        received.len(),
+        sent.len() + behind.len()
+    );
+    server.write_all(b"more of it").await.unwrap();
     drop(server);
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
-    assert_eq!(answer, "the server's answer");
+    assert_eq!(answer, "more of it");
     drop(client);
 
     let lines = bare.journal.take(1).await;
@@ -162,7 +175,7 @@ async fn carried(pieces: &[&[u8]], name: &str) {
 async fn segments_reach_the_server_unchanged() {
     for (hello, name) in CAPTURED {
         for size in [1, 7, 1000, 4000] {
-            carried(&hello.chunks(size).collect::<Vec<_>>(), name).await;
+            carried(&hello.chunks(size).collect::<Vec<_>>(), b"", name).await;
         }
     }
 }
@@ -172,7 +185,7 @@ async fn records_reach_the_server_unchanged() {
     for (hello, name) in CAPTURED {
         for size in RECORDS {
             let hello = in_records(hello, size);
-            carried(&hello.chunks(1200).collect::<Vec<_>>(), name).await;
+            carried(&hello.chunks(1200).collect::<Vec<_>>(), b"", name).await;
         }
     }
 }
@@ -181,6 +194,6 @@ async fn records_reach_the_server_unchanged() {
 async fn what_follows_the_hello_reaches_the_server() {
     let early = vec![0x5a; 100_000];
     let glued = [OPENSSL, &early].concat();
-    carried(&[&glued], OPENSSL_NAME).await;
-    carried(&[OPENSSL, &early], OPENSSL_NAME).await;
+    carried(&[&glued], b"", OPENSSL_NAME).await;
+    carried(&[OPENSSL], &early, OPENSSL_NAME).await;
 }

@@ -17,7 +17,7 @@ use puppet_shim::host::Host;
 use support::journal::Line;
 use support::raw;
 use support::shim::{Bare, role};
-use support::tcp::{BlackHole, PATIENCE, Raw, tunnel};
+use support::tcp::{BlackHole, PATIENCE, Raw, begin, tunnel};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, interval, timeout};
@@ -36,12 +36,13 @@ async fn shim_for(server: &Raw, adjust: impl FnOnce(&mut Config)) -> Bare {
     .await
 }
 
-/// A tunnel and both its ends.
+/// A tunnel and both its ends. One byte has gone up already.
 async fn ends() -> (Bare, TcpStream, TcpStream) {
     let server = Raw::start().await;
     let bare = shim_for(&server, |_| ()).await;
-    let client = tunnel(bare.shim(), TARGET).await;
-    let server = server.accept().await;
+    let mut client = tunnel(bare.shim(), TARGET).await;
+    let mut server = server.accept().await;
+    begin(&mut client, &mut server).await;
     (bare, client, server)
 }
 
@@ -51,7 +52,9 @@ async fn line(bare: &Bare) -> Line {
     lines.remove(0)
 }
 
+/// `up`: without the byte that began the tunnel.
 fn assert_line(line: &Line, message: &str, end: &str, up: usize, down: usize) {
+    let up = up + 1;
     let seen = ["message", "end", "up", "down"].map(|field| line.get(field).unwrap_or_default());
     assert_eq!(seen, [message, end, &up.to_string(), &down.to_string()], "{line}");
 }
@@ -214,7 +217,7 @@ async fn much_goes_both_ways_at_once_past_a_slow_reader() {
     drop((from_shim, to_shim));
     let line = line(&bare).await;
     let counted = ["up", "down"].map(|field| line.get(field).unwrap().parse::<usize>().unwrap());
-    assert_eq!(counted, [MUCH, MUCH], "{line}");
+    assert_eq!(counted, [MUCH + 1, MUCH], "{line}");
 }
 
 /// A reader that reads nothing holds up its own way, not the other, and not the shim.
@@ -356,6 +359,7 @@ async fn a_stop_ends_what_is_open() {
     let mut bare = shim_for(&server, |_| ()).await;
     let mut client = tunnel(bare.shim(), TARGET).await;
     let mut upstream = server.accept().await;
+    begin(&mut client, &mut upstream).await;
     bare.stop_shim().await;
     assert_eq!(read_all(&mut client).await, b"");
     assert_eq!(read_all(&mut upstream).await, b"");

@@ -18,6 +18,9 @@ use super::{loopback, raw};
 /// Longer than anything that works takes; a test that waits for it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What begins like a TLS server's answer.
+pub const ANSWER: &[u8] = b"\x16\x03\x03\x00\x05hello";
+
 /// A listener whose connections are the test's to handle.
 pub struct Raw {
     listener: TcpListener,
@@ -157,6 +160,13 @@ pub fn status_line(text: &str) -> (u16, String) {
     let mut parts = line.splitn(3, ' ');
     assert_eq!(parts.next(), Some("HTTP/1.1"), "{text:?} is no HTTP response");
     (parts.next().unwrap().parse().unwrap(), parts.next().unwrap_or_default().into())
+}
+
+/// Says the first word through a tunnel. Until then the shim does not know what the tunnel is for, and watches over it.
+pub async fn begin(client: &mut TcpStream, upstream: &mut TcpStream) {
+    client.write_all(b".").await.unwrap();
+    let word = timeout(PATIENCE, upstream.read_u8()).await.expect("nothing comes").unwrap();
+    assert_eq!(word, b'.');
 }
 
 /// Opens a tunnel to `target` by CONNECT; the answer has been read.

@@ -1,0 +1,359 @@
+//! What servers have done lately, and how long that counts. No io, and the clock is an argument.
+//!
+//! A server is never asked how it is: what it did with real connections is all that is known of it. One that failed is
+//! *down* for a while, one that was outrun by another is *slow* for a while; each time longer, with jitter, so that a
+//! fleet does not come back to it at the same moment. After that the next connection tries it again, with a short head
+//! start only.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+/// First hold-down of a server that failed; doubled with each further failure.
+const DOWN: Duration = Duration::from_secs(10);
+
+/// First time for which a server that was outrun comes after the others; doubled likewise.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// No longer than that, however often it has failed.
+pub const LONGEST: Duration = Duration::from_secs(5 * 60);
+
+/// Without an answer for so long, the next candidate is started too (RFC 8305 §5 has 250 ms).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// A server that always takes long is given twice what it usually takes, but no more than that.
+const LONGEST_STAGGER: Duration = Duration::from_secs(2);
+
+/// Head start of a server that is tried again, doubled each time: its hold-downs grow, and so may what a try costs.
+const TRIAL: Duration = Duration::from_millis(50);
+
+/// Servers remembered at once. A host has a handful.
+const MOST: usize = 1024;
+
+/// What is known of a server, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rank {
+    /// Nothing against it, or its time is over.
+    Good,
+    /// Another one answered while it was still silent.
+    Slow,
+    /// It failed.
+    Down,
+}
+
+impl Rank {
+    /// As the log writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Rank::Good => "good",
+            Rank::Slow => "slow",
+            Rank::Down => "down",
+        }
+    }
+}
+
+/// What a server did with one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It answered, after so long.
+    Answered(Duration),
+    /// Another one answered, though that one had less time for it.
+    Outrun(String),
+    /// It failed, in these words.
+    Failed(String),
+}
+
+/// What is known of a server has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flip<K> {
+    /// Which server.
+    pub server: K,
+    /// What it was.
+    pub from: Rank,
+    /// What it is now.
+    pub to: Rank,
+    /// Why.
+    pub cause: String,
+    /// For how long others go before it, if they are better.
+    pub hold: Duration,
+}
+
+impl<K: fmt::Display> Flip<K> {
+    /// Writes the one log line of it.
+    pub fn tell(&self) {
+        let Flip { server, from, to, cause, hold } = self;
+        let (from, state) = (from.as_str(), to.as_str());
+        if *to == Rank::Good {
+            tracing::info!(target: "puppet_shim::health", %server, state, from, %cause, "server is back");
+        } else {
+            let hold_s = hold.as_secs();
+            tracing::warn!(target: "puppet_shim::health", %server, state, from, %cause, hold_s, "others go first");
+        }
+    }
+}
+
+/// What is known of servers, or of their addresses.
+#[derive(Clone, Debug)]
+pub struct Health<K> {
+    known: HashMap<K, Record>,
+}
+
+/// What is known of one server.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// How long it usually takes to answer; `None`: it has never answered.
+    pub usual: Option<Duration>,
+    /// What is against it.
+    pub trouble: Option<Trouble>,
+    /// How often in a row, or nearly so, it has been in trouble.
+    pub times: u32,
+}
+
+/// What is against a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// [`Rank::Slow`] or [`Rank::Down`].
+    pub rank: Rank,
+    /// In words.
+    pub cause: String,
+    /// Since when.
+    pub since: Instant,
+    /// Until when it counts.
+    pub until: Instant,
+}
+
+impl<K: Clone + Eq + Hash> Default for Health<K> {
+    fn default() -> Self {
+        Health { known: HashMap::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Health<K> {
+    /// How it stands now.
+    pub fn rank(&self, server: &K, now: Instant) -> Rank {
+        match self.trouble(server) {
+            Some(trouble) if now < trouble.until => trouble.rank,
+            _ => Rank::Good,
+        }
+    }
+
+    /// What is against it, be its time over or not: only an answer clears it.
+    pub fn trouble(&self, server: &K) -> Option<&Trouble> {
+        self.known.get(server)?.trouble.as_ref()
+    }
+
+    /// How long to wait for its answer before another one is started too, 50 ms to 2 s.
+    pub fn stagger(&self, server: &K) -> Duration {
+        let Some(record) = self.known.get(server) else { return STAGGER };
+        // A site whose servers are all slow must not get twice the handshakes because of us.
+        let usual = record.usual.map(|usual| 2 * usual);
+        if record.trouble.is_none() {
+            return usual.unwrap_or(STAGGER).clamp(STAGGER, LONGEST_STAGGER);
+        }
+        let trial = TRIAL * 2u32.saturating_pow(record.times.saturating_sub(1).min(8));
+        trial.max(usual.unwrap_or_default()).min(STAGGER)
+    }
+
+    /// Remembers what a server did. Gives the flip, if it is one.
+    pub fn judge(
+        &mut self,
+        server: &K,
+        judgement: Judgement,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Flip<K>> {
+        if !self.known.contains_key(server) {
+            self.make_room(now);
+        }
+        let record = self.known.entry(server.clone()).or_default();
+        let from = record.trouble.as_ref().map_or(Rank::Good, |trouble| trouble.rank);
+        let (to, cause) = match judgement {
+            Judgement::Answered(took) => {
+                record.usual = Some(record.usual.map_or(took, |usual| (3 * usual + took) / 4));
+                let trouble = record.trouble.take()?;
+                let cause = format!("answered in {} ms", took.as_millis());
+                // Whoever flaps is not let off: `times` goes back only once it has been good for long.
+                if now.saturating_duration_since(trouble.until) > LONGEST {
+                    record.times = 0;
+                }
+                return Some(Flip { server: server.clone(), from, to: Rank::Good, cause, hold: Duration::ZERO });
+            }
+            // Whoever was down and is outrun on trial is not known to be up.
+            Judgement::Outrun(cause) => (from.max(Rank::Slow), cause),
+            Judgement::Failed(cause) => (Rank::Down, cause),
+        };
+        let long_ago = |trouble: &Trouble| now.saturating_duration_since(trouble.until) > 2 * LONGEST;
+        if record.trouble.as_ref().is_some_and(long_ago) {
+            record.times = 0;
+        }
+        record.times = record.times.saturating_add(1);
+        let first = if to == Rank::Down { DOWN } else { SLOW };
+        let hold = (first * 2u32.saturating_pow((record.times - 1).min(8))).min(LONGEST);
+        let hold = hold.mul_f64(0.5 + rng.f64() / 2.0);
+        let since = record.trouble.as_ref().filter(|was| was.rank == to).map_or(now, |was| was.since);
+        record.trouble = Some(Trouble { rank: to, cause: cause.clone(), since, until: now + hold });
+        (from != to).then(|| Flip { server: server.clone(), from, to, cause, hold })
+    }
+
+    /// Everything that is known, for the state directory.
+    pub fn records(&self) -> impl Iterator<Item = (&K, &Record)> {
+        self.known.iter()
+    }
+
+    /// Takes over what the state directory had.
+    pub fn restore(&mut self, server: K, record: Record) {
+        if self.known.len() < MOST {
+            self.known.insert(server, record);
+        }
+    }
+
+    /// Forgets what matters least: servers with nothing against them, then everything.
+    fn make_room(&mut self, now: Instant) {
+        if self.known.len() >= MOST {
+            self.known.retain(|_, record| record.trouble.as_ref().is_some_and(|trouble| now < trouble.until));
+        }
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed() -> Judgement {
+        Judgement::Failed("refused".into())
+    }
+
+    fn outrun() -> Judgement {
+        Judgement::Outrun("was outrun".into())
+    }
+
+    fn answered(ms: u64) -> Judgement {
+        Judgement::Answered(Duration::from_millis(ms))
+    }
+
+    struct Bench {
+        health: Health<&'static str>,
+        now: Instant,
+        rng: fastrand::Rng,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Bench { health: Health::default(), now: Instant::now(), rng: fastrand::Rng::with_seed(3) }
+        }
+
+        fn judge(&mut self, judgement: Judgement) -> Option<Flip<&'static str>> {
+            self.health.judge(&"a", judgement, self.now, &mut self.rng)
+        }
+
+        fn rank(&self) -> Rank {
+            self.health.rank(&"a", self.now)
+        }
+
+        /// How long it is held down from now on.
+        fn hold(&self) -> Duration {
+            self.health.trouble(&"a").unwrap().until - self.now
+        }
+    }
+
+    #[test]
+    fn a_failure_holds_down_and_an_answer_clears_it() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.rank(), Rank::Good);
+        let flip = bench.judge(failed()).unwrap();
+        assert_eq!((flip.from, flip.to, flip.cause.as_str()), (Rank::Good, Rank::Down, "refused"));
+        assert_eq!(bench.rank(), Rank::Down);
+        let hold = bench.hold();
+        assert!(hold >= DOWN / 2 && hold <= DOWN, "{hold:?}");
+        bench.now += hold;
+        assert_eq!(bench.rank(), Rank::Good, "it may be tried again");
+        assert!(bench.health.trouble(&"a").is_some(), "but is not yet known to be up");
+        let flip = bench.judge(answered(7)).unwrap();
+        assert_eq!((flip.from, flip.to, flip.cause.as_str()), (Rank::Down, Rank::Good, "answered in 7 ms"));
+        assert_eq!(bench.judge(answered(7)), None);
+    }
+
+    #[test]
+    fn a_hold_down_grows_to_a_bound_and_is_told_once() {
+        let mut bench = Bench::new();
+        assert!(bench.judge(failed()).is_some());
+        let mut longest = Duration::ZERO;
+        for n in 1..12 {
+            bench.now += LONGEST;
+            assert_eq!(bench.judge(failed()), None);
+            let bound = (DOWN * 2u32.pow(n)).min(LONGEST);
+            assert!(bench.hold() >= bound / 2 && bench.hold() <= bound, "{n}: {:?}", bench.hold());
+            longest = longest.max(bench.hold());
+        }
+        assert!(longest > LONGEST / 2);
+    }
+
+    #[test]
+    fn what_flaps_is_held_longer_and_what_was_good_for_long_is_not() {
+        let mut bench = Bench::new();
+        bench.judge(failed());
+        bench.now += DOWN;
+        bench.judge(answered(1));
+        bench.judge(failed());
+        assert!(bench.hold() > DOWN / 2 && bench.health.known["a"].times == 2);
+        bench.now += bench.hold() + 3 * LONGEST;
+        bench.judge(failed());
+        assert!(bench.hold() <= DOWN);
+    }
+
+    #[test]
+    fn outrun_is_slow_and_not_down_but_down_stays_down() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.judge(outrun()).unwrap().to, Rank::Slow);
+        assert!(bench.hold() >= SLOW / 2 && bench.hold() <= SLOW);
+        assert_eq!(bench.judge(failed()).unwrap().to, Rank::Down);
+        assert_eq!(bench.judge(outrun()), None);
+        assert_eq!(bench.rank(), Rank::Down);
+    }
+
+    #[test]
+    fn the_stagger_follows_what_is_usual() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.health.stagger(&"a"), STAGGER);
+        bench.judge(answered(5));
+        assert_eq!(bench.health.stagger(&"a"), STAGGER);
+        for _ in 0..40 {
+            bench.judge(answered(400));
+        }
+        let stagger = bench.health.stagger(&"a");
+        assert!(stagger > Duration::from_millis(790) && stagger <= Duration::from_millis(800), "{stagger:?}");
+        for _ in 0..40 {
+            bench.judge(answered(9000));
+        }
+        assert_eq!(bench.health.stagger(&"a"), LONGEST_STAGGER);
+    }
+
+    #[test]
+    fn a_trial_is_short_at_first() {
+        let mut bench = Bench::new();
+        for expected in [50, 100, 200, 250, 250] {
+            bench.judge(failed());
+            assert_eq!(bench.health.stagger(&"a"), Duration::from_millis(expected));
+        }
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_there_is_room_for() {
+        let mut health = Health::default();
+        let (now, mut rng) = (Instant::now(), fastrand::Rng::with_seed(1));
+        health.judge(&usize::MAX, failed(), now, &mut rng);
+        for n in 0..3 * MOST {
+            health.judge(&n, answered(1), now, &mut rng);
+            assert!(health.known.len() <= MOST);
+        }
+        assert_eq!(health.rank(&usize::MAX, now), Rank::Down);
+    }
+}
