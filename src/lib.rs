@@ -24,6 +24,7 @@ pub mod listen;
 pub mod sniff;
 
 pub mod host;
+pub mod pattern;
 pub mod role;
 
 pub mod discovery;
