@@ -30,6 +30,8 @@ pub mod role;
 pub mod discovery;
 pub mod domain;
 
+pub mod pick;
+
 pub mod dial;
 
 pub mod tunnel;
