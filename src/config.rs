@@ -14,9 +14,11 @@ mod unit;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::host::{Host, HostPort};
+use crate::pattern::Pattern;
 use crate::role::Role;
 
 pub use diagnostic::{Diagnostic, Place, Severity};
@@ -37,6 +39,9 @@ pub struct Config {
     /// The domain of the short names and of the SRV records, lower case, without a trailing dot. `None`: found as
     /// Facter finds it ([`crate::domain`]), failing that the requested name's own.
     pub domain: Option<String>,
+    /// The agent's certname: the key by which [`Balance::Hash`] tells hosts apart. Lower case, printable ASCII without
+    /// `/` (`lib/puppet/ssl/base.rb`), not empty. `None`: the host's own full name, which is Puppet's default too.
+    pub certname: Option<String>,
     /// What becomes of names that are not Puppet's, in proxy mode.
     pub foreign: Foreign,
     /// The roles: `ca`, `compile`, `files`, `report`, then the site's own in the order written.
@@ -47,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// How DNS is asked.
     pub dns: DnsConfig,
+    /// Whether and how servers' certificates are looked at ahead of use.
+    pub certificates: Certificates,
 }
 
 /// What becomes of a CONNECT or an absolute-form request for a name that is no role's.
@@ -77,6 +84,38 @@ pub struct RoleConfig {
     pub fallback: bool,
     /// Static servers, tried in this order when there is no SRV record. Without a port: the requested one.
     pub servers: Vec<StaticServer>,
+    /// Which of the servers of one SRV priority is tried first. Default: [`Balance::Srv`].
+    pub balance: Balance,
+    /// Inside an SRV priority, servers that match are tried before those that do not, and an earlier pattern goes
+    /// before a later one. Default: none.
+    pub prefer: Vec<Pattern>,
+}
+
+/// How a role's servers of one SRV priority are chosen among.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// A draw by weight, anew each time, as Puppet does it.
+    #[default]
+    Srv,
+    /// By a hash of the certname, in proportion to the weights: a host keeps its server.
+    Hash,
+    /// The one that is least busy by its own account, where that is known; among equals, and where it is not known, a
+    /// draw by weight.
+    LeastLoaded,
+}
+
+impl Balance {
+    /// All of them.
+    pub const ALL: [Balance; 3] = [Balance::Srv, Balance::Hash, Balance::LeastLoaded];
+
+    /// The word for it in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Balance::Srv => "srv",
+            Balance::Hash => "hash",
+            Balance::LeastLoaded => "least-loaded",
+        }
+    }
 }
 
 /// A server named in the configuration.
@@ -100,6 +139,10 @@ pub struct Timeouts {
     /// A tunnel in which neither side has said anything for so long is closed. Default 1 h, 10 min (Puppet's
     /// `http_read_timeout`: a catalog compiles in silence) to 7 d.
     pub idle: Duration,
+    /// For how long after the close of its last tunnel a host stays with the server that it used. Default 5 min, 0 s
+    /// (no longer than a tunnel is open) to 1 d. Agents run every 30 min, and a run's connections are seconds to a few
+    /// minutes apart.
+    pub pin: Duration,
 }
 
 /// Bounds in number and size.
@@ -120,6 +163,17 @@ pub struct DnsConfig {
     pub timeout: Duration,
 }
 
+/// Whether and how servers' certificates are looked at ahead of use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificates {
+    /// Whether a server is asked for its certificate before an agent is sent to it. Default: yes.
+    pub check: bool,
+    /// The CA's certificates, an absolute path to a PEM file. `None`: where the agent keeps them, that of Puppet's and
+    /// `OpenVox`'s own packages in `/etc/puppetlabs/puppet/ssl/certs/ca.pem`, Debian's in
+    /// `/var/lib/puppet/ssl/certs/ca.pem`.
+    pub ca_file: Option<PathBuf>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         let port = 8139;
@@ -130,6 +184,7 @@ impl Default for Config {
             ],
             allow_remote_clients: false,
             domain: None,
+            certname: None,
             foreign: Foreign::Refuse,
             roles: vec![
                 RoleConfig::builtin("ca", "puppetca", 8141, "_x-puppet-ca._tcp", false),
@@ -140,6 +195,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             dns: DnsConfig::default(),
+            certificates: Certificates::default(),
         }
     }
 }
@@ -154,6 +210,8 @@ impl RoleConfig {
             srv: Some(srv.into()),
             fallback,
             servers: Vec::new(),
+            balance: Balance::default(),
+            prefer: Vec::new(),
         }
     }
 }
@@ -165,6 +223,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(2),
             budget: Duration::from_secs(15),
             idle: Duration::from_secs(60 * 60),
+            pin: Duration::from_secs(5 * 60),
         }
     }
 }
@@ -178,5 +237,11 @@ impl Default for Limits {
 impl Default for DnsConfig {
     fn default() -> Self {
         DnsConfig { servers: Vec::new(), timeout: Duration::from_secs(2) }
+    }
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Certificates { check: true, ca_file: None }
     }
 }

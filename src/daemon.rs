@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -19,9 +18,6 @@ use crate::role::Table;
 
 /// Where the C library, and with it the agent, finds its nameservers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// How long a run stays with its server after its last tunnel.
-const PIN: Duration = Duration::from_secs(5 * 60);
 
 /// The whole daemon, bound and ready to run.
 pub struct Daemon {
@@ -99,7 +95,7 @@ impl Daemon {
         let Site { table, discovery } = Site::new(&config);
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
-        let pool = Mutex::new(Pool::new(PIN));
+        let pool = Mutex::new(Pool::new(config.timeouts.pin));
         let shared = Arc::new(Shared { config, table, discovery, pool, listeners: addresses.clone() });
         Ok(Daemon { listeners, addresses, uses_default_listeners, shared })
     }

@@ -3,10 +3,10 @@
 //! The modules, in the order in which a connection meets them:
 //!
 //! ```text
-//! listen ─► sniff ─► role ─► candidates ─► dial ─► tunnel ─► one log line
-//!              │                 ▲            │
-//!           CONNECT              │            └─ next candidate
-//!                      discovery ┘◄─ SRV
+//! listen ─► sniff ─► role ─► candidates ─► race ─► tunnel ─► one log line
+//!              │             ▲         ▲      │
+//!           CONNECT          │         └─ pool┘ what each did
+//!                  discovery ┘◄─ SRV
 //! ```
 //!
 //! [`connection`] is that line in code; [`daemon`] wires the parts; [`report`] is what is known of a connection at its
@@ -24,12 +24,14 @@ pub mod listen;
 pub mod sniff;
 
 pub mod host;
+pub mod pattern;
 pub mod role;
 
 pub mod discovery;
 pub mod domain;
 
 pub mod health;
+pub mod pick;
 pub mod pin;
 pub mod pool;
 pub mod verdict;

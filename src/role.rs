@@ -206,6 +206,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Balance;
 
     fn asked(via: Via, host: &str, port: u16) -> Asked {
         Asked { via, host: (!host.is_empty()).then(|| host.parse().unwrap()), port }
@@ -292,6 +293,8 @@ mod tests {
             srv: Some("_x-puppetdb._tcp".into()),
             fallback: false,
             servers: Vec::new(),
+            balance: Balance::default(),
+            prefer: Vec::new(),
         });
         let table = Table::new(&config, Some("example.com".into()));
         assert_eq!(classify(&table, Via::Connect, "puppetdb", 8081), (Row::OwnName, some("puppetdb")));

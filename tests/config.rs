@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use puppet_shim::config::{
-    Accepted, Config, Diagnostic, DnsConfig, Foreign, Limits, Rejected, RoleConfig, StaticServer, TABLES, Timeouts,
+    Accepted, Balance, Certificates, Config, Diagnostic, DnsConfig, Foreign, Limits, Rejected, RoleConfig,
+    StaticServer, TABLES, Timeouts,
 };
 use puppet_shim::role::Role;
 
@@ -82,44 +83,57 @@ fn everything_is_read() {
                 .iter()
                 .map(|(host, port)| StaticServer { host: host.parse().unwrap(), port: *port })
                 .collect(),
+            balance: Balance::Srv,
+            prefer: vec![],
         }
     };
+    let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let expected = Config {
         listen: addresses(&["127.0.0.1:8139", "[::1]:8139", "192.0.2.10:8140"]),
         allow_remote_clients: true,
         domain: Some("example.com".into()),
+        certname: Some("agent01.example.com".into()),
         foreign: Foreign::Proxy("proxy.example.com:3128".parse().unwrap()),
         roles: vec![
-            role(
-                "ca",
-                &["puppet-ca", "ca.other.example"],
-                &[9141],
-                Some("_x-puppet-ca._tcp.other.example"),
-                false,
-                &[
-                    ("ca1.example.com", None),
-                    ("ca2.example.com", Some(8140)),
-                    ("2001:db8::1", Some(8140)),
-                    ("192.0.2.1", None),
-                ],
-            ),
+            RoleConfig {
+                balance: Balance::LeastLoaded,
+                prefer: patterns(&["*.fra.example.com", "compiler3.example.com", "192.0.2.1", "2001:db8::1"]),
+                ..role(
+                    "ca",
+                    &["puppet-ca", "ca.other.example"],
+                    &[9141],
+                    Some("_x-puppet-ca._tcp.other.example"),
+                    false,
+                    &[
+                        ("ca1.example.com", None),
+                        ("ca2.example.com", Some(8140)),
+                        ("2001:db8::1", Some(8140)),
+                        ("192.0.2.1", None),
+                    ],
+                )
+            },
             role("compile", &["puppet", "puppet-test"], &[8140, 9140], None, false, &[("compiler1.example.com", None)]),
             role("files", &["puppetfiles"], &[8143], Some("_x-puppet-fileserver._tcp"), true, &[]),
             role("report", &["puppetreport"], &[8142], Some("_x-puppet-report._tcp"), true, &[]),
-            role("artifacts-2", &["artifacts"], &[], Some("_artifacts._tcp"), false, &[]),
+            RoleConfig {
+                balance: Balance::Hash,
+                ..role("artifacts-2", &["artifacts"], &[], Some("_artifacts._tcp"), false, &[])
+            },
         ],
         timeouts: Timeouts {
             sniff: Duration::from_millis(100),
             connect: Duration::from_millis(500),
             budget: Duration::from_secs(600),
             idle: Duration::from_secs(7 * 24 * 3600),
+            pin: Duration::ZERO,
         },
         limits: Limits { connections: 1_000_000, hello: 64 * 1024 },
         dns: DnsConfig {
             servers: addresses(&["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:53"]),
             timeout: Duration::from_secs(60),
         },
+        certificates: Certificates { check: false, ca_file: Some("/etc/ssl/puppet ca.pem".into()) },
     };
     let everything = corpus("valid").into_iter().find(|path| path.ends_with("everything.toml")).unwrap();
     assert_eq!(parse(&everything).unwrap().config, expected);
@@ -196,8 +210,11 @@ fn the_default_file_states_the_defaults() {
         .collect::<Vec<_>>()
         .join("\n");
     let mut accepted = Config::parse(uncommented.as_bytes(), Path::new("puppet-shim.toml")).unwrap();
-    // There is no way to write the default, which is to find it.
+    // There is no way to write the default of these, which is to find them.
     assert_eq!(accepted.config.domain.take().as_deref(), Some("example.com"));
+    assert_eq!(accepted.config.certname.take().as_deref(), Some("agent01.example.com"));
+    let ca_file = accepted.config.certificates.ca_file.take();
+    assert_eq!(ca_file.as_deref(), Some(Path::new("/etc/puppetlabs/puppet/ssl/certs/ca.pem")));
     assert_eq!(accepted, Accepted { config: Config::default(), warnings: vec![] });
     for table in TABLES {
         for key in table.keys.iter().filter(|key| **key != "role") {

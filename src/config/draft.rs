@@ -2,10 +2,12 @@
 //! can point at one.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::findings::{At, Span};
-use super::{Config, DnsConfig, Foreign, Limits, RoleConfig, StaticServer, Timeouts};
+use super::{Balance, Certificates, Config, DnsConfig, Foreign, Limits, RoleConfig, StaticServer, Timeouts};
+use crate::pattern::Pattern;
 use crate::role::Role;
 
 /// A [`Config`] with places. A scalar is `None` where what was written could not be read, and a list then lacks items:
@@ -14,16 +16,20 @@ pub(super) struct Draft {
     pub(super) listen: Vec<At<SocketAddr>>,
     pub(super) allow_remote_clients: Option<At<bool>>,
     pub(super) domain: Option<At<String>>,
+    pub(super) certname: Option<At<String>>,
     pub(super) foreign: Option<At<Foreign>>,
     pub(super) roles: Vec<RoleDraft>,
     pub(super) sniff: Option<At<Duration>>,
     pub(super) connect: Option<At<Duration>>,
     pub(super) budget: Option<At<Duration>>,
     pub(super) idle: Option<At<Duration>>,
+    pub(super) pin: Option<At<Duration>>,
     pub(super) connections: Option<At<usize>>,
     pub(super) hello: Option<At<usize>>,
     pub(super) nameservers: Vec<At<SocketAddr>>,
     pub(super) dns_timeout: Option<At<Duration>>,
+    pub(super) check: Option<At<bool>>,
+    pub(super) ca_file: Option<At<PathBuf>>,
 }
 
 /// A [`RoleConfig`] with places.
@@ -36,14 +42,24 @@ pub(super) struct RoleDraft {
     pub(super) srv: Option<At<Option<String>>>,
     pub(super) fallback: Option<At<bool>>,
     pub(super) servers: Vec<At<StaticServer>>,
+    pub(super) balance: Option<At<Balance>>,
+    pub(super) prefer: Vec<At<Pattern>>,
 }
 
 impl RoleDraft {
     /// A role of the site's own before its table has been read: nothing leads to it and it leads nowhere but to the
     /// requested name itself.
     pub(super) fn new(role: &str) -> Self {
-        let (names, ports, servers) = (Vec::new(), Vec::new(), Vec::new());
-        RoleDraft::of(RoleConfig { role: Role::new(role), names, ports, srv: None, fallback: false, servers })
+        RoleDraft::of(RoleConfig {
+            role: Role::new(role),
+            names: Vec::new(),
+            ports: Vec::new(),
+            srv: None,
+            fallback: false,
+            servers: Vec::new(),
+            balance: Balance::default(),
+            prefer: Vec::new(),
+        })
     }
 
     fn of(config: RoleConfig) -> Self {
@@ -55,6 +71,8 @@ impl RoleDraft {
             srv: some(config.srv),
             fallback: some(config.fallback),
             servers: unwritten(config.servers),
+            balance: some(config.balance),
+            prefer: unwritten(config.prefer),
         }
     }
 
@@ -66,6 +84,8 @@ impl RoleDraft {
             srv: self.srv.and_then(|at| at.value),
             fallback: self.fallback.is_some_and(|at| at.value),
             servers: values(self.servers),
+            balance: value_or(self.balance, Balance::default()),
+            prefer: values(self.prefer),
         }
     }
 }
@@ -73,21 +93,36 @@ impl RoleDraft {
 impl Default for Draft {
     /// The defaults, written nowhere.
     fn default() -> Self {
-        let Config { listen, allow_remote_clients, domain, foreign, roles, timeouts, limits, dns } = Config::default();
+        let Config {
+            listen,
+            allow_remote_clients,
+            domain,
+            certname,
+            foreign,
+            roles,
+            timeouts,
+            limits,
+            dns,
+            certificates,
+        } = Config::default();
         Draft {
             listen: unwritten(listen),
             allow_remote_clients: some(allow_remote_clients),
             domain: domain.map(At::default_of),
+            certname: certname.map(At::default_of),
             foreign: some(foreign),
             roles: roles.into_iter().map(RoleDraft::of).collect(),
             sniff: some(timeouts.sniff),
             connect: some(timeouts.connect),
             budget: some(timeouts.budget),
             idle: some(timeouts.idle),
+            pin: some(timeouts.pin),
             connections: some(limits.connections),
             hello: some(limits.hello),
             nameservers: unwritten(dns.servers),
             dns_timeout: some(dns.timeout),
+            check: some(certificates.check),
+            ca_file: certificates.ca_file.map(At::default_of),
         }
     }
 }
@@ -96,11 +131,12 @@ impl Draft {
     /// The configuration. Asked only where there was no error, so nothing is missing; what were missing would be the
     /// default.
     pub(super) fn into_config(self) -> Config {
-        let Config { allow_remote_clients, foreign, timeouts, limits, dns, .. } = Config::default();
+        let Config { allow_remote_clients, foreign, timeouts, limits, dns, certificates, .. } = Config::default();
         Config {
             listen: values(self.listen),
             allow_remote_clients: value_or(self.allow_remote_clients, allow_remote_clients),
             domain: self.domain.map(|at| at.value),
+            certname: self.certname.map(|at| at.value),
             foreign: value_or(self.foreign, foreign),
             roles: self.roles.into_iter().map(RoleDraft::into_config).collect(),
             timeouts: Timeouts {
@@ -108,12 +144,17 @@ impl Draft {
                 connect: value_or(self.connect, timeouts.connect),
                 budget: value_or(self.budget, timeouts.budget),
                 idle: value_or(self.idle, timeouts.idle),
+                pin: value_or(self.pin, timeouts.pin),
             },
             limits: Limits {
                 connections: value_or(self.connections, limits.connections),
                 hello: value_or(self.hello, limits.hello),
             },
             dns: DnsConfig { servers: values(self.nameservers), timeout: value_or(self.dns_timeout, dns.timeout) },
+            certificates: Certificates {
+                check: value_or(self.check, certificates.check),
+                ca_file: self.ca_file.map(|at| at.value),
+            },
         }
     }
 }

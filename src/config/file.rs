@@ -22,6 +22,8 @@ const SNIFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::f
 const CONNECT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(2 * 60);
 const BUDGET: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10 * 60);
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(10 * 60)..=Duration::from_secs(7 * 24 * 60 * 60);
+/// Zero is no pin between tunnels.
+const PIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 60 * 60);
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 const HELLO: RangeInclusive<u64> = 1024..=64 * 1024;
 const DNS_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
@@ -131,6 +133,7 @@ fn read<'t>(document: &DeTable<'t>, findings: &mut Findings<'t>) -> Draft {
     }
     top.read("allow_remote_clients", &mut draft.allow_remote_clients, value::boolean);
     top.read("domain", &mut draft.domain, value::domain);
+    top.read("certname", &mut draft.certname, value::certname);
     top.read("foreign", &mut draft.foreign, value::foreign);
     if let Some(mut table) = top.table("role", "role.NAME", None) {
         roles::read(&mut table, &mut draft.roles);
@@ -140,6 +143,7 @@ fn read<'t>(document: &DeTable<'t>, findings: &mut Findings<'t>) -> Draft {
         timeouts.read("connect", &mut draft.connect, |v| value::duration(v, &CONNECT));
         timeouts.read("budget", &mut draft.budget, |v| value::duration(v, &BUDGET));
         timeouts.read("idle", &mut draft.idle, |v| value::duration(v, &IDLE));
+        timeouts.read("pin", &mut draft.pin, |v| value::duration(v, &PIN));
     }
     if let Some(mut limits) = top.table("limits", "limits", Some(&keys::LIMITS)) {
         limits.read("connections", &mut draft.connections, |v| value::count(v, &CONNECTIONS));
@@ -148,6 +152,10 @@ fn read<'t>(document: &DeTable<'t>, findings: &mut Findings<'t>) -> Draft {
     if let Some(mut dns) = top.table("dns", "dns", Some(&keys::DNS)) {
         dns.read_list("servers", &mut draft.nameservers, "\"192.0.2.53\"", value::nameserver);
         dns.read("timeout", &mut draft.dns_timeout, |v| value::duration(v, &DNS_TIMEOUT));
+    }
+    if let Some(mut certificates) = top.table("certificates", "certificates", Some(&keys::CERTIFICATES)) {
+        certificates.read("check", &mut draft.check, value::boolean);
+        certificates.read("ca_file", &mut draft.ca_file, value::file);
     }
     draft
 }

@@ -12,19 +12,33 @@ pub struct Table {
 /// The keys above the first table, and the tables.
 pub(super) const TOP: Table = Table {
     header: "",
-    keys: &["listen", "allow_remote_clients", "domain", "foreign", "role", "timeouts", "limits", "dns"],
+    keys: &[
+        "listen",
+        "allow_remote_clients",
+        "domain",
+        "certname",
+        "foreign",
+        "role",
+        "timeouts",
+        "limits",
+        "dns",
+        "certificates",
+    ],
 };
 /// The keys of a role.
-pub(super) const ROLE: Table = Table { header: "role.NAME", keys: &["names", "ports", "srv", "fallback", "servers"] };
+pub(super) const ROLE: Table =
+    Table { header: "role.NAME", keys: &["names", "ports", "srv", "fallback", "servers", "balance", "prefer"] };
 /// Bounds in time.
-pub(super) const TIMEOUTS: Table = Table { header: "timeouts", keys: &["sniff", "connect", "budget", "idle"] };
+pub(super) const TIMEOUTS: Table = Table { header: "timeouts", keys: &["sniff", "connect", "budget", "idle", "pin"] };
 /// Bounds in number and size.
 pub(super) const LIMITS: Table = Table { header: "limits", keys: &["connections", "hello"] };
 /// How DNS is asked.
 pub(super) const DNS: Table = Table { header: "dns", keys: &["servers", "timeout"] };
+/// How servers' certificates are looked at.
+pub(super) const CERTIFICATES: Table = Table { header: "certificates", keys: &["check", "ca_file"] };
 
 /// Every table.
-pub const TABLES: [Table; 5] = [TOP, ROLE, TIMEOUTS, LIMITS, DNS];
+pub const TABLES: [Table; 6] = [TOP, ROLE, TIMEOUTS, LIMITS, DNS, CERTIFICATES];
 
 impl Table {
     /// The key that was probably meant by one that is not known here.

@@ -28,6 +28,8 @@ fn read_one(table: &mut Section<'_, '_>, role: &mut RoleDraft) {
     table.read("srv", &mut role.srv, value::srv);
     table.read("fallback", &mut role.fallback, value::boolean);
     table.read_list("servers", &mut role.servers, "\"compiler1.example.com\"", value::static_server);
+    table.read("balance", &mut role.balance, value::balance);
+    table.read_list("prefer", &mut role.prefer, "\"*.fra.example.com\"", value::pattern);
 }
 
 /// `[a-z][a-z0-9_-]*`: it is a word in logs, in metrics and on the command line.

@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::diagnostic::{Problem, quoted};
 use super::draft::{Draft, RoleDraft};
-use super::findings::{At, Findings};
+use super::findings::{At, Findings, Span};
 use super::unit::write_duration;
-use super::{Foreign, keys};
+use super::{Balance, Foreign, keys};
 use crate::host::Host;
+use crate::pattern::Pattern;
+use crate::role::Role;
 
 /// Finds what makes the configuration unusable.
 pub(super) fn errors(draft: &Draft, findings: &mut Findings<'_>) {
@@ -37,6 +39,7 @@ pub(super) fn warnings(draft: &Draft, findings: &mut Findings<'_>) {
     repetitions(draft, findings);
     for role in &draft.roles {
         unreachable_role(role, draft, findings);
+        nothing_to_choose(role, draft, findings);
     }
     ca_fallback(draft, findings);
     if let Some(At { value: true, span: Some(span) }) = &draft.allow_remote_clients
@@ -45,6 +48,15 @@ pub(super) fn warnings(draft: &Draft, findings: &mut Findings<'_>) {
         findings.warning(
             span,
             Problem::new("allow_remote_clients changes nothing: every listener is on loopback", "leave it out"),
+        );
+    }
+    if let (Some(At { value: false, .. }), Some(At { span: Some(span), .. })) = (&draft.check, &draft.ca_file) {
+        findings.warning(
+            span,
+            Problem::new(
+                "ca_file changes nothing: check = false, so no certificate is looked at",
+                "leave one of them out",
+            ),
         );
     }
     if let (Some(timeout), Some(budget)) = (&draft.dns_timeout, &draft.budget)
@@ -265,6 +277,7 @@ fn repetitions(draft: &Draft, findings: &mut Findings<'_>) {
         );
         repeated(&role.ports, |a, b| a == b, |port, _| format!("{port} is written twice"), findings);
         repeated(&role.servers, |a, b| a == b, |_, _| "this server is written twice".into(), findings);
+        repeated(&role.prefer, |a, b| a == b, |pattern, _| format!("\"{pattern}\" is written twice"), findings);
     }
     repeated(
         &draft.nameservers,
@@ -285,6 +298,61 @@ fn repeated<T>(
             && let Some(span) = span
         {
             findings.warning(span, Problem::new(say(value, &first.value), "leave one of them out"));
+        }
+    }
+}
+
+/// A way to choose, where nothing is to be chosen or nothing can be.
+fn nothing_to_choose(role: &RoleDraft, draft: &Draft, findings: &mut Findings<'_>) {
+    let has_records = |role: &RoleDraft| role.srv.as_ref().is_some_and(|at| at.value.is_some());
+    let falls_back = role.fallback.as_ref().is_some_and(|at| at.value);
+    let compile = draft.roles.iter().find(|role| role.role.as_str() == Role::COMPILE);
+    if has_records(role) || falls_back && compile.is_some_and(has_records) {
+        idle_patterns(role, draft, findings);
+        return;
+    }
+    let why = match role.servers.len() {
+        0 => "so there is nothing to choose from",
+        1 => "and one server is nothing to choose from",
+        _ => "and its servers are tried in the order written",
+    };
+    let mut warn = |key: &str, span: &Span| {
+        let message = format!("{key} changes nothing: the role {} has no SRV records, {why}", role.role);
+        findings.warning(span, Problem::new(message, "leave it out"));
+    };
+    if let Some(At { value: Balance::Hash | Balance::LeastLoaded, span: Some(span) }) = &role.balance {
+        warn("balance", span);
+    }
+    if let Some(span) = role.prefer.first().and_then(|at| at.span.as_ref()) {
+        warn("prefer", span);
+    }
+}
+
+/// Patterns that no server matches, or none that an earlier one has not matched.
+fn idle_patterns(role: &RoleDraft, draft: &Draft, findings: &mut Findings<'_>) {
+    for (index, At { value: pattern, span }) in role.prefer.iter().enumerate() {
+        let Some(span) = span else { continue };
+        if let Pattern::Exact(Host::Name(name)) = pattern
+            && !name.contains('.')
+        {
+            let domain = draft.domain.as_ref().map_or("example.com", |at| &at.value);
+            findings.warning(
+                span,
+                Problem::new(
+                    format!("{} matches no server: the targets of SRV records are whole names", quoted(name)),
+                    format!("write its domain too, such as \"{name}.{domain}\""),
+                ),
+            );
+        }
+        let mut earlier = role.prefer[..index].iter().map(|at| &at.value);
+        if let Some(wider) = earlier.find(|earlier| earlier.covers(pattern) && *earlier != pattern) {
+            findings.warning(
+                span,
+                Problem::new(
+                    format!("\"{pattern}\" changes nothing: \"{wider}\" before it has matched the same servers"),
+                    "write it before that one, or leave it out",
+                ),
+            );
         }
     }
 }

@@ -140,7 +140,8 @@ impl Scale {
             format!(
                 "write a whole number and one of the units {}, such as \"{}\"",
                 self.unit_names(),
-                self.write(*range.start())
+                // Nothing at all is no good example.
+                self.write(if *range.start() == 0 { *range.end() } else { *range.start() })
             ),
         )
     }
@@ -150,7 +151,11 @@ impl Scale {
     }
 
     fn write(&self, amount: u64) -> String {
-        let whole = self.units.iter().rev().find(|(_, worth)| amount != 0 && amount.is_multiple_of(*worth));
+        if amount == 0 {
+            // Every unit would do; this is the one that people write.
+            return format!("0{}", self.usual);
+        }
+        let whole = self.units.iter().rev().find(|(_, worth)| amount.is_multiple_of(*worth));
         let (name, worth) = whole.unwrap_or(&self.units[0]);
         format!("{}{name}", amount / worth)
     }
@@ -194,6 +199,23 @@ mod tests {
         ] {
             assert_eq!(any_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
+    }
+
+    #[test]
+    fn zero_is_a_duration_where_the_range_begins_with_it() {
+        let day = Duration::ZERO..=Duration::from_secs(24 * 3600);
+        for text in ["0s", "0ms", "0d"] {
+            assert_eq!(duration(text, &day), Ok(Duration::ZERO), "{text}");
+        }
+        assert_eq!(
+            said(duration("0", &day)),
+            r#""0" has no unit; write "0s", or another of the units ms, s, min, h, d"#
+        );
+        assert_eq!(said(duration("2d", &day)), r#""2d" is too long; write a duration from 0s to 1d"#);
+        assert_eq!(
+            said(duration("never", &day)),
+            r#""never" is not a duration; write a whole number and one of the units ms, s, min, h, d, such as "1d""#
+        );
     }
 
     #[test]
@@ -247,6 +269,6 @@ mod tests {
         assert_eq!(write_duration(Duration::from_secs(600)), "10min");
         assert_eq!(write_duration(Duration::from_millis(1500)), "1500ms");
         assert_eq!(write_duration(WEEK), "7d");
-        assert_eq!(write_duration(Duration::ZERO), "0ms");
+        assert_eq!(write_duration(Duration::ZERO), "0s");
     }
 }

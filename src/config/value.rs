@@ -4,14 +4,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::diagnostic::{Problem, quoted};
 use super::unit;
-use super::{Foreign, StaticServer};
+use super::{Balance, Foreign, StaticServer, keys};
 use crate::host::{Host, HostError, HostPort, split_port};
+use crate::pattern::{Pattern, PatternError};
 
 /// The problem of a value of the wrong type.
 pub(super) fn mistyped(value: &DeValue<'_>, wanted: &str, example: &str) -> Problem {
@@ -121,6 +123,25 @@ pub(super) fn domain(value: &DeValue<'_>) -> Result<String, Problem> {
     }
 }
 
+/// A certname, lower case as Puppet makes it. What it may hold is Puppet's rule (`lib/puppet/ssl/base.rb`): printable
+/// ASCII without `/`.
+pub(super) fn certname(value: &DeValue<'_>) -> Result<String, Problem> {
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a certname", "\"agent01.example.com\""))?;
+    if text.is_empty() {
+        return Err(Problem::new(
+            "the certname is empty",
+            "write a name, or leave the key out: the host's own full name is taken then",
+        ));
+    }
+    match text.chars().find(|c| *c == '/' || !matches!(c, ' '..='~')) {
+        None => Ok(text.to_ascii_lowercase()),
+        Some(c) => Err(Problem::new(
+            format!("{} is not a certname: {c:?} is not allowed in it", quoted(text)),
+            "write what `puppet config print certname` prints",
+        )),
+    }
+}
+
 /// A name that means a role.
 pub(super) fn name(value: &DeValue<'_>) -> Result<String, Problem> {
     const EXAMPLE: &str = "\"puppet\" or \"puppet.example.com\"";
@@ -175,6 +196,75 @@ pub(super) fn static_server(value: &DeValue<'_>) -> Result<StaticServer, Problem
             Err(Problem::new(format!("{} is not a server: {why}", quoted(text)), format!("write it like {EXAMPLE}")))
         }
     }
+}
+
+/// How servers are chosen among.
+pub(super) fn balance(value: &DeValue<'_>) -> Result<Balance, Problem> {
+    const WORDS: &str = "\"srv\", \"hash\" or \"least-loaded\"";
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a way to balance", WORDS))?;
+    Balance::ALL.into_iter().find(|balance| balance.as_str() == text).ok_or_else(|| {
+        let help = match keys::nearest(text, Balance::ALL.map(Balance::as_str)) {
+            Some(near) => format!("write \"{near}\""),
+            None => format!("write {WORDS}"),
+        };
+        Problem::new(format!("{} is not a way to balance", quoted(text)), help)
+    })
+}
+
+/// Which servers to prefer.
+pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern, Problem> {
+    const EXAMPLE: &str = "\"compiler1.example.com\", or \"*.fra.example.com\" for every server under a domain";
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a server's name", EXAMPLE))?;
+    let why = match text.parse::<Pattern>() {
+        Ok(pattern) => return Ok(pattern),
+        Err(why) => why,
+    };
+    if let Some((host, port)) = text.rsplit_once(':')
+        && let Ok(pattern) = host.parse::<Pattern>()
+        && port.bytes().all(|b| b.is_ascii_digit())
+    {
+        return Err(Problem::new(
+            format!("{} has a port", quoted(text)),
+            format!("write \"{pattern}\": a server is preferred whatever its port"),
+        ));
+    }
+    let help = match (why, meant_domain(text)) {
+        (PatternError::Everything, _) => "leave it out: the servers that match no pattern come last anyway".to_owned(),
+        (PatternError::Wildcard, Some(domain)) => {
+            format!("write \"*.{domain}\" for every server under {domain}, or each server's whole name")
+        }
+        _ => format!("write {EXAMPLE}"),
+    };
+    Err(Problem::new(format!("{} is no pattern for servers: {why}", quoted(text)), help))
+}
+
+/// The domain of which a wrong pattern meant the servers: what follows the last label with a `*`, or the `*` in front.
+fn meant_domain(text: &str) -> Option<Host> {
+    let after = &text[text.rfind('*')? + 1..];
+    let domain = match text.strip_prefix('*') {
+        Some(rest) if rest == after => rest,
+        _ => after.split_once('.')?.1,
+    };
+    domain.parse().ok().filter(|host| matches!(host, Host::Name(_)))
+}
+
+/// A file, by its absolute path.
+pub(super) fn file(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
+    const EXAMPLE: &str = "\"/etc/puppetlabs/puppet/ssl/certs/ca.pem\"";
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a file", EXAMPLE))?;
+    if text.is_empty() {
+        return Err(Problem::new("the file's name is empty", format!("write a path such as {EXAMPLE}")));
+    }
+    let why = if !text.starts_with('/') {
+        "is not an absolute path"
+    } else if text.ends_with('/') {
+        "is the path of a directory"
+    } else if text.contains('\0') {
+        "is not a path: there is a NUL in it"
+    } else {
+        return Ok(text.into());
+    };
+    Err(Problem::new(format!("{} {why}", quoted(text)), format!("write the whole path of a file, such as {EXAMPLE}")))
 }
 
 /// A nameserver's address; its port is 53 unless written.

@@ -37,9 +37,14 @@ pub fn order(records: &[Srv], rng: &mut fastrand::Rng) -> Vec<Srv> {
     ordered
 }
 
+/// What a weight counts, as Puppet has it: a tenth of weight 1 where it is zero.
+pub(crate) fn share(weight: u16) -> u32 {
+    if weight == 0 { 1 } else { 10 * u32::from(weight) }
+}
+
 /// Draws an index, in proportion to the weights.
 fn draw(weights: impl Iterator<Item = u16> + Clone, rng: &mut fastrand::Rng) -> usize {
-    let counts = weights.map(|w| if w == 0 { 1 } else { 10 * u64::from(w) });
+    let counts = weights.map(|w| u64::from(share(w)));
     let mut left = rng.u64(..counts.clone().sum::<u64>().max(1));
     for (index, count) in counts.enumerate() {
         if left < count {
