@@ -8,12 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::config::{Config, Foreign};
+use crate::config::{Config, Foreign, RoleConfig};
 use crate::dial::{Dialer, Try, describe};
 use crate::discovery::srv::{self, Srv};
 use crate::discovery::{Discovery, Source};
 use crate::error::{Error, Kind};
 use crate::host::HostPort;
+use crate::pick::{self, Pick};
 use crate::pin::Set;
 use crate::pool::{Lineup, Pool, Wanted};
 use crate::race::{Lost, Opening, Race, Why};
@@ -30,6 +31,8 @@ pub struct Shared {
     pub table: Table,
     /// Where servers come from.
     pub discovery: Discovery,
+    /// Which host this is to `balance = "hash"`.
+    pub key: String,
     /// What is known of the servers.
     pub pool: Mutex<Pool>,
     /// Our own listeners.
@@ -166,7 +169,13 @@ fn line_up(shared: &Shared, servers: &Servers) -> (Set, Lineup) {
     match servers {
         Servers::Role(role, records) => {
             let set = Set::of(records);
-            let order = srv::order(records, pool.rng());
+            let order = match shared.table.role(role.as_str()) {
+                Some(RoleConfig { balance, prefer, .. }) => {
+                    let pick = Pick { balance: *balance, prefer, key: &shared.key };
+                    pick::order(records, &pick, pool.rng())
+                }
+                None => srv::order(records, pool.rng()),
+            };
             let wanted = Wanted { role: Some(role), name: None };
             let lineup = pool.line_up(order, &set, wanted, Instant::now());
             (set, lineup)

@@ -41,6 +41,8 @@ pub struct Site {
     pub table: Table,
     /// Where servers come from.
     pub discovery: Discovery,
+    /// Which host this is to `balance = "hash"`: the certname, else the full name.
+    pub key: String,
 }
 
 impl Site {
@@ -50,10 +52,11 @@ impl Site {
         let path = Path::new(RESOLV_CONF);
         let system = ResolvConf::read(path);
         let domain = config.domain.clone().or_else(|| domain::find(path));
+        let key = config.certname.clone().unwrap_or_else(|| domain::full_name(domain.as_deref()));
         let mut search: Vec<String> = domain.iter().cloned().collect();
         search.extend(system.search.iter().filter(|s| Some(*s) != domain.as_ref()).cloned());
         let dns = Dns::new(&config.dns, path);
-        Site { table: Table::new(config, domain), discovery: Discovery::new(dns, search) }
+        Site { table: Table::new(config, domain), discovery: Discovery::new(dns, search), key }
     }
 }
 
@@ -92,11 +95,11 @@ impl Daemon {
             }
         }
         let addresses: Vec<_> = listeners.iter().map(Listener::addr).collect();
-        let Site { table, discovery } = Site::new(&config);
+        let Site { table, discovery, key } = Site::new(&config);
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
         let pool = Mutex::new(Pool::new(config.timeouts.pin));
-        let shared = Arc::new(Shared { config, table, discovery, pool, listeners: addresses.clone() });
+        let shared = Arc::new(Shared { config, table, discovery, key, pool, listeners: addresses.clone() });
         Ok(Daemon { listeners, addresses, uses_default_listeners, shared })
     }
 

@@ -19,6 +19,15 @@ pub fn find(resolv_conf: &Path) -> Option<String> {
     decide(&host, canonical, || std::fs::read_to_string(resolv_conf).unwrap_or_default())
 }
 
+/// The host's full name, lower case: its own, under `domain` where that has no dot.
+pub fn full_name(domain: Option<&str>) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    match domain {
+        Some(domain) if !host.contains('.') => format!("{host}.{domain}"),
+        _ => host,
+    }
+}
+
 /// Facter's decision.
 fn decide(
     host: &str,
