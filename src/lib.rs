@@ -31,6 +31,9 @@ pub mod domain;
 
 pub mod dial;
 
+pub mod certificate;
+pub mod trust;
+
 pub mod tunnel;
 
 pub mod error;
