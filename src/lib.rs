@@ -32,6 +32,7 @@ pub mod domain;
 pub mod dial;
 
 pub mod certificate;
+pub mod probe;
 pub mod trust;
 
 pub mod tunnel;
