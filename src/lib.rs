@@ -39,6 +39,10 @@ pub mod verdict;
 pub mod dial;
 pub mod race;
 
+pub mod certificate;
+pub mod probe;
+pub mod trust;
+
 pub mod tunnel;
 
 pub mod error;

@@ -13,7 +13,11 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    ALL_VERSIONS, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// The CA.
@@ -89,13 +93,28 @@ impl Pki {
     /// A certificate for `names`, and its key. As Puppet's CA makes them, it serves for either side, and the first name
     /// is its CN too.
     pub fn identity<N: AsRef<str>>(&self, names: &[N]) -> Identity {
+        self.identity_with(names, |_| ())
+    }
+
+    /// The same with what `adjust` makes of it.
+    pub fn identity_with<N: AsRef<str>>(&self, names: &[N], adjust: impl FnOnce(&mut CertificateParams)) -> Identity {
         let names: Vec<String> = names.iter().map(|name| name.as_ref().to_string()).collect();
         let mut params = CertificateParams::new(names.clone()).unwrap();
         params.distinguished_name = common_name(&names[0]);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        adjust(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.ca).unwrap();
         Identity::new(certificate.der().clone(), &key)
+    }
+
+    /// What somebody needs who shows a certificate for `names` without having its key.
+    pub fn forged_config<N: AsRef<str>>(&self, names: &[N]) -> Arc<ServerConfig> {
+        let (shown, own) = (self.identity(names), self.identity(&["forger"]));
+        let key = ring::sign::any_supported_type(&own.key).unwrap();
+        let resolver = SingleCertAndKey::from(CertifiedKey::new(vec![shown.certificate], key));
+        let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        Arc::new(config.with_no_client_auth().with_cert_resolver(Arc::new(resolver)))
     }
 
     /// Signs an agent's request, as a CA with autosign does. `None`: it is no request.
@@ -108,13 +127,23 @@ impl Pki {
 
     /// What a server with this identity needs.
     pub fn server_config(&self, identity: Identity, client: ClientCertificate) -> Arc<ServerConfig> {
+        self.server_config_of(ALL_VERSIONS, identity, client)
+    }
+
+    /// The same for these versions of TLS alone.
+    pub fn server_config_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        identity: Identity,
+        client: ClientCertificate,
+    ) -> Arc<ServerConfig> {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots(self.ca.der()), provider());
         let verifier = match client {
             ClientCertificate::Required => verifier,
             ClientCertificate::Optional => verifier.allow_unauthenticated(),
         };
         let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_client_cert_verifier(verifier.build().unwrap())
             .with_single_cert(vec![identity.certificate], identity.key)
@@ -124,6 +153,12 @@ impl Pki {
 }
 
 impl Identity {
+    /// One that no CA has signed.
+    pub fn self_signed(params: &CertificateParams) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Identity::new(params.self_signed(&key).unwrap().der().clone(), &key)
+    }
+
     fn new(certificate: CertificateDer<'static>, key: &KeyPair) -> Self {
         Identity { certificate, key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() }
     }
