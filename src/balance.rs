@@ -97,7 +97,9 @@ mod tests {
 
     fn loads(first: Option<(u32, u32)>, second: Option<(u32, u32)>) -> Loads {
         let load = |load: Option<(u32, u32)>| load.map(|(free, waiting)| Load { free, waiting });
-        Loads { servers: [("a.test:8140".parse().unwrap(), load(first)), ("b.test:8140".parse().unwrap(), load(second))] }
+        Loads {
+            servers: [("a.test:8140".parse().unwrap(), load(first)), ("b.test:8140".parse().unwrap(), load(second))],
+        }
     }
 
     #[test]
@@ -118,9 +120,6 @@ mod tests {
 
     #[test]
     fn in_words() {
-        assert_eq!(
-            loads(Some((3, 1)), None).to_string(),
-            "a.test:8140 3 free, 1 waiting; b.test:8140 no answer"
-        );
+        assert_eq!(loads(Some((3, 1)), None).to_string(), "a.test:8140 3 free, 1 waiting; b.test:8140 no answer");
     }
 }

@@ -22,8 +22,11 @@ pub struct Checks {
     prober: Prober,
     /// Held by who is asking; the others wait for the verdict, so that a server is asked once and not by each connection
     /// of a crowd.
-    asking: Mutex<HashMap<(HostPort, Host), Arc<tokio::sync::Mutex<()>>>>,
+    asking: Mutex<HashMap<(HostPort, Host), Turn>>,
 }
+
+/// Whose turn it is to ask a server.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Looks at certificates on behalf of one connection.
 #[derive(Clone, Copy)]
@@ -48,7 +51,7 @@ impl Checks {
     }
 
     /// The turn to ask, which who has it gives back by dropping it.
-    fn turn(&self, key: &(HostPort, Host)) -> Arc<tokio::sync::Mutex<()>> {
+    fn turn(&self, key: &(HostPort, Host)) -> Turn {
         let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that nobody holds are of no use to anybody.
         asking.retain(|_, turn| Arc::strong_count(turn) > 1);

@@ -8,12 +8,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::config::{Config, Foreign, RoleConfig};
-use crate::dial::{Dialer, Try, describe};
+use crate::balance::Scales;
+use crate::check::{Checker, Checks};
+use crate::config::{Balance, Config, Foreign, RoleConfig};
+use crate::dial::{Dialer, Did, Try, describe};
 use crate::discovery::srv::{self, Srv};
 use crate::discovery::{Discovery, Source};
 use crate::error::{Error, Kind};
-use crate::host::HostPort;
+use crate::health::Rank;
+use crate::host::{Host, HostPort};
 use crate::pick::{self, Pick};
 use crate::pin::Set;
 use crate::pool::{Lineup, Pool, Wanted};
@@ -35,6 +38,8 @@ pub struct Shared {
     pub key: String,
     /// What is known of the servers.
     pub pool: Mutex<Pool>,
+    /// Looks at their certificates.
+    pub checks: Checks,
     /// Our own listeners.
     pub listeners: Vec<SocketAddr>,
 }
@@ -131,16 +136,25 @@ async fn open(shared: &Arc<Shared>, client: &mut TcpStream, port: u16, report: &
         Ok(way) => way,
         Err(error) => return Err(Refused { error, voice }),
     };
+    let asked = wanted_name(shared, &way, report);
+    let checker = asked.as_ref().map(|asked| Checker { checks: &shared.checks, pool: &shared.pool, asked });
+    let dialer =
+        Dialer { connect: timeouts.connect, listeners: &shared.listeners, source: source_address(report.from) };
     let race = Race {
         discovery: &shared.discovery,
-        dialer: Dialer { connect: timeouts.connect, listeners: &shared.listeners, source: source_address(report.from) },
+        dialer,
+        checker,
         pool: &shared.pool,
         deadline,
         sniff: timeouts.sniff,
         limit: limits.hello,
     };
     let is_tunnel = matches!(way.opening, Opening::Connect { .. });
-    let (set, lineup) = line_up(shared, &way.servers);
+    let (set, mut lineup) = line_up(shared, &way.servers, asked.as_ref());
+    report.load = weigh(shared, &race, &way.servers, &set, &mut lineup).await;
+    if let (Some(server), Some(asked)) = (lineup.beside.take(), &asked) {
+        check_beside(shared, server, asked.clone(), race.dialer.source);
+    }
     let keep_pin = lineup.keep_pin;
     let result = race.run(client, lineup, way.opening, &mut report.course).await;
     learn(shared, report);
@@ -163,8 +177,14 @@ async fn open(shared: &Arc<Shared>, client: &mut TcpStream, port: u16, report: &
     Ok(Opened { server: won.stream, plan, pin })
 }
 
+/// The name that the agent will look for in the server's certificate, where that is our business.
+fn wanted_name(shared: &Shared, way: &Way, report: &Report) -> Option<Host> {
+    let Servers::Role(..) = way.servers else { return None };
+    report.asked.as_ref()?.host.clone().filter(|_| shared.config.certificates.check)
+}
+
 /// The candidates in the order in which to try them.
-fn line_up(shared: &Shared, servers: &Servers) -> (Set, Lineup) {
+fn line_up(shared: &Shared, servers: &Servers, name: Option<&Host>) -> (Set, Lineup) {
     let mut pool = shared.pool();
     match servers {
         Servers::Role(role, records) => {
@@ -176,8 +196,7 @@ fn line_up(shared: &Shared, servers: &Servers) -> (Set, Lineup) {
                 }
                 None => srv::order(records, pool.rng()),
             };
-            let wanted = Wanted { role: Some(role), name: None };
-            let lineup = pool.line_up(order, &set, wanted, Instant::now());
+            let lineup = pool.line_up(order, &set, Wanted { role: Some(role), name }, Instant::now());
             (set, lineup)
         }
         Servers::One(server) => {
@@ -186,6 +205,53 @@ fn line_up(shared: &Shared, servers: &Servers) -> (Set, Lineup) {
             (set, lineup)
         }
     }
+}
+
+/// Where the load decides and a run begins: puts the freer one of the first two in front. Gives what they said.
+async fn weigh(shared: &Shared, race: &Race<'_>, servers: &Servers, set: &Set, lineup: &mut Lineup) -> Option<String> {
+    let Servers::Role(role, records) = servers else { return None };
+    let RoleConfig { balance: Balance::LeastLoaded, prefer, .. } = shared.table.role(role.as_str())? else {
+        return None;
+    };
+    let (first, second) = (&lineup.candidates.front()?.server, &lineup.candidates.get(1)?.server);
+    let now = Instant::now();
+    let is_choice = {
+        let mut pool = shared.pool();
+        let is_well = |server| pool.servers.rank(server, now) == Rank::Good;
+        is_well(first) && is_well(second) && pool.is_unpinned(role, set, now)
+    };
+    let record =
+        |server: &HostPort| records.iter().find(|r| r.port == server.port && r.target.as_ref() == Some(&server.host));
+    if !is_choice || !pick::are_equal(record(first)?, record(second)?, prefer) {
+        return None;
+    }
+    let asked = race.checker.map(|checker| checker.asked);
+    let scales = Scales { discovery: &shared.discovery, dialer: &race.dialer, prober: shared.checks.prober(), asked };
+    let loads = scales.weigh(first, second, race.deadline).await;
+    if loads.prefers_second() {
+        lineup.candidates.swap(0, 1);
+    }
+    Some(loads.to_string())
+}
+
+/// Looks at a server's certificate without keeping this connection waiting.
+fn check_beside(shared: &Arc<Shared>, server: HostPort, asked: Host, source: Option<SocketAddr>) {
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let checker = Checker { checks: &shared.checks, pool: &shared.pool, asked: &asked };
+        if checker.is_under_way(&server) {
+            return;
+        }
+        let dialer = Dialer { connect: shared.config.timeouts.connect, listeners: &shared.listeners, source };
+        // Whatever keeps it from being seen is for a connection that goes there to find out.
+        let Ok(addresses) = shared.discovery.addresses(&server.host).await else { return };
+        for ip in addresses.ips {
+            let addr = SocketAddr::new(ip, server.port);
+            if matches!(checker.check(&server, addr, &dialer).await, Ok(()) | Err(Did::Unnamed { .. })) {
+                return;
+            }
+        }
+    });
 }
 
 /// What the candidates did counts for the next connection, too.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::check::Checks;
 use crate::config::Config;
 use crate::connection::{Shared, serve};
 use crate::discovery::Discovery;
@@ -14,7 +15,9 @@ use crate::discovery::dns::{Dns, ResolvConf};
 use crate::domain;
 use crate::listen::{BindError, Listener};
 use crate::pool::Pool;
+use crate::probe::Prober;
 use crate::role::Table;
+use crate::trust::Trust;
 
 /// Where the C library, and with it the agent, finds its nameservers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -98,8 +101,9 @@ impl Daemon {
         let Site { table, discovery, key } = Site::new(&config);
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
+        let checks = Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone())));
         let pool = Mutex::new(Pool::new(config.timeouts.pin));
-        let shared = Arc::new(Shared { config, table, discovery, key, pool, listeners: addresses.clone() });
+        let shared = Arc::new(Shared { config, table, discovery, key, pool, checks, listeners: addresses.clone() });
         Ok(Daemon { listeners, addresses, uses_default_listeners, shared })
     }
 

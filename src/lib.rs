@@ -36,6 +36,9 @@ pub mod pin;
 pub mod pool;
 pub mod verdict;
 
+pub mod balance;
+pub mod check;
+
 pub mod dial;
 pub mod race;
 

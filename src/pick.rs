@@ -36,6 +36,11 @@ pub fn order(records: &[Srv], pick: &Pick<'_>, rng: &mut fastrand::Rng) -> Vec<S
     servers
 }
 
+/// Whether nothing but the draw, or the hash, put one of two servers before the other.
+pub fn are_equal(a: &Srv, b: &Srv, prefer: &[Pattern]) -> bool {
+    (a.priority, rank(a, prefer)) == (b.priority, rank(b, prefer))
+}
+
 /// Index of the first pattern that means the server; one past the last where none does.
 fn rank(server: &Srv, prefer: &[Pattern]) -> usize {
     let host = server.target.as_ref();

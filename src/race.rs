@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::answer::{Answer, answer, first_word};
 use self::listening::{Heard, Listening, has_gone};
+use crate::check::Checker;
 use crate::dial::{Dialer, Did, Try};
 use crate::discovery::{Addresses, Discovery, NoAddress};
 use crate::host::{Host, HostPort};
@@ -43,6 +44,8 @@ pub struct Race<'a> {
     pub discovery: &'a Discovery,
     /// Connects.
     pub dialer: Dialer<'a>,
+    /// Looks at the certificates of candidates that ask for it.
+    pub checker: Option<Checker<'a>>,
     /// What is known of the servers.
     pub pool: &'a Mutex<Pool>,
     /// When to give up.
@@ -133,6 +136,8 @@ enum Step {
 /// What happened to an attempt.
 enum Event {
     Addresses(Candidate, Result<Addresses, NoAddress>),
+    /// Its certificate lacks the name, or there was no looking at it.
+    Checked(Candidate, Did),
     Connected(Result<TcpStream, Did>),
     Answer(Answer),
 }
@@ -205,7 +210,7 @@ struct Run<'r, 'a> {
     sni: Option<Host>,
 }
 
-impl<'r> Run<'r, '_> {
+impl Run<'_, '_> {
     async fn go(&mut self, client: &mut TcpStream) -> Result<Won, Why> {
         let mut timer = pin!(sleep_until(self.deadline));
         let mut is_watched = true;
@@ -306,8 +311,19 @@ impl<'r> Run<'r, '_> {
         if let Some(entry) = self.course.tries.get_mut(at) {
             (entry.addr, entry.did, entry.started) = (Some(addr), Did::NotAnswer, now);
         }
-        let dialer: &'r Dialer<'_> = &self.race.dialer;
-        self.flights.push(Box::pin(async move { (at, Event::Connected(dialer.connect(addr).await)) }));
+        let race = self.race;
+        match race.checker.filter(|_| candidate.check) {
+            None => self.flights.push(Box::pin(async move { (at, Event::Connected(race.dialer.connect(addr).await)) })),
+            Some(checker) => {
+                let candidate = candidate.clone();
+                self.flights.push(Box::pin(async move {
+                    match checker.check(&candidate.server, addr, &race.dialer).await {
+                        Ok(()) => (at, Event::Connected(race.dialer.connect(addr).await)),
+                        Err(did) => (at, Event::Checked(candidate, did)),
+                    }
+                }));
+            }
+        }
     }
 
     /// Takes in what happened to an attempt. Gives the winner, if this is it.
@@ -315,6 +331,14 @@ impl<'r> Run<'r, '_> {
         match event {
             Event::Addresses(candidate, Ok(addresses)) => self.addresses(at, &candidate, addresses.ips),
             Event::Addresses(_, Err(why)) => self.fail(at, Did::NoAddress(why)),
+            Event::Checked(candidate, did) => {
+                if matches!(did, Did::Unnamed { .. }) {
+                    // Worse than a dead one, but better than none.
+                    self.steps.retain(|step| !matches!(step, Step::Address(c, _) if c.server == candidate.server));
+                    self.last_resort.push(Candidate { check: false, ..candidate });
+                }
+                self.fail(at, did);
+            }
             Event::Connected(Ok(stream)) => return self.accepted(at, stream, client).await,
             Event::Answer(Answer::Handshake(stream, answer)) => {
                 let sent = if let Word::Hello(hello) = &self.word { hello.len() } else { 0 };

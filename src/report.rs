@@ -34,6 +34,8 @@ pub struct Report {
     pub in_vain: String,
     /// What was wrong with DNS on the way.
     pub dns: Option<String>,
+    /// How busy the two said they are of which the freer one was to be taken.
+    pub load: Option<String>,
     /// The candidates tried.
     pub course: Course,
     /// From accept until a server had answered, where it had to.
@@ -92,6 +94,7 @@ impl Report {
             source: None,
             in_vain: String::new(),
             dns: None,
+            load: None,
             course: Course::default(),
             answered: None,
             carried: Carried::default(),
@@ -160,6 +163,7 @@ macro_rules! line {
             sni = other_sni.map(tracing::field::display),
             source = report.source.as_ref().map(tracing::field::display),
             dns = report.dns.as_deref(),
+            load = report.load.as_deref(),
             tried = (!report.course.tries.is_empty()).then(|| tracing::field::display(Tried(&report.course.tries))),
             server = chosen.map(|t| tracing::field::display(&t.server)),
             addr = chosen.and_then(|t| t.addr).map(tracing::field::display),
