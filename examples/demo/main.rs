@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use screen::Screen;
 use support::client::{Agent, Answer, Connection, Failure, Way};
+use support::fault::Fault;
 use support::lab::{DOMAIN, Lab};
 use support::loopback;
 use support::pki::{Request, Trust};
@@ -44,6 +45,7 @@ async fn main() -> ExitCode {
 async fn demo() -> Result<()> {
     let ports = loopback::free_ports::<4>();
     let lab = Lab::with(|config| {
+        config.certificates.check = true;
         // For port mode: a listener for each role.
         for (role, address) in config.roles.iter_mut().zip(ports) {
             role.ports.push(address.port());
@@ -56,6 +58,7 @@ async fn demo() -> Result<()> {
     let agent = tour.first_contact().await?;
     tour.run(&agent).await?;
     tour.run_while_a_compiler_stops(&agent).await?;
+    tour.run_while_a_compiler_hangs(&agent).await?;
     tour.other_ways(&agent).await?;
     tour.no_compiler_left(&agent).await?;
     tour.conclude()
@@ -161,9 +164,28 @@ impl Tour {
         Ok(())
     }
 
+    /// A run whose compiler accepts connections, and says nothing.
+    async fn run_while_a_compiler_hangs(&mut self, agent: &Agent) -> Result<()> {
+        self.out.title("4. A compiler that hangs: it takes connections, and says nothing")?;
+        self.out.say("Puppet itself waits for two minutes here, three times in each run.")?;
+        self.out.head()?;
+        let first = self.node(agent).await?.witness.server;
+        self.compiler(&first)?.set_fault(Some(Fault::Mute));
+        self.out.event(&format!("{} hangs from here on", short(&first)))?;
+        let second = self.catalog(agent).await?.witness.server;
+        let taken = self.compiler(&first)?.accepted();
+        self.node(agent).await?;
+        if second == first || self.compiler(&first)?.accepted() != taken {
+            return Err(format!("{first} hangs, and yet the agent was sent there again").into());
+        }
+        self.compiler(&first)?.set_fault(None);
+        self.out.say("The first connection lost a quarter of a second, the next one nothing.")?;
+        Ok(())
+    }
+
     /// SNI alone, and the port alone, tell the role as well.
     async fn other_ways(&mut self, agent: &Agent) -> Result<()> {
-        self.out.title("4. The other two ways in, without a proxy setting")?;
+        self.out.title("5. The other two ways in, without a proxy setting")?;
         self.out.say("Alias mode: the names lead to the shim's address, and SNI tells the role.")?;
         self.out.head()?;
         let aliases = [("puppetca", "ca"), ("puppet", "compile"), ("puppetfiles", "files"), ("puppetreport", "report")];
@@ -185,7 +207,7 @@ impl Tour {
 
     /// What the agent is told when nobody is left to answer.
     async fn no_compiler_left(&mut self, agent: &Agent) -> Result<()> {
-        self.out.title("5. No compiler left")?;
+        self.out.title("6. No compiler left")?;
         self.lab.compile1.stop().await;
         self.lab.compile2.stop().await;
         let (status, reason) = match agent.connect("puppet", PORT).await {

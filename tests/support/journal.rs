@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// The lines so far. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Journal(Arc<Mutex<Vec<Line>>>);
+pub struct Journal(Arc<Mutex<Vec<Line>>>, Arc<Mutex<Vec<Line>>>);
 
 /// One line: its fields in their order, the text among them as `message`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,11 @@ impl Journal {
     /// The lines so far.
     pub fn lines(&self) -> Vec<Line> {
         self.0.lock().unwrap().clone()
+    }
+
+    /// What was said of servers so far, beside the lines of connections.
+    pub fn notes(&self) -> Vec<Line> {
+        self.1.lock().unwrap().clone()
     }
 
     /// Waits until there are `count` lines, and takes all there are.
@@ -59,11 +64,14 @@ impl fmt::Display for Line {
 
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target() == "puppet_shim::connection" {
-            let mut line = Line::default();
-            event.record(&mut line);
-            self.0.lock().unwrap().push(line);
-        }
+        let lines = match event.metadata().target() {
+            "puppet_shim::connection" => &self.0,
+            "puppet_shim::check" | "puppet_shim::health" => &self.1,
+            _ => return,
+        };
+        let mut line = Line::default();
+        event.record(&mut line);
+        lines.lock().unwrap().push(line);
     }
 }
 

@@ -13,6 +13,7 @@ pub struct Puppet {
     role: String,
     pki: Arc<Pki>,
     signed: Mutex<HashMap<String, String>>,
+    load: Mutex<Option<(usize, usize)>>,
 }
 
 /// Whom the server has before it, as it sees it.
@@ -39,7 +40,12 @@ pub struct Witness {
 impl Puppet {
     /// The application of server `name`, there for `role`.
     pub fn new(name: &str, role: &str, pki: Arc<Pki>) -> Self {
-        Puppet { name: name.into(), role: role.into(), pki, signed: Mutex::default() }
+        Puppet { name: name.into(), role: role.into(), pki, signed: Mutex::default(), load: Mutex::default() }
+    }
+
+    /// Says so many JRubies free and requests waiting from now on; `None`: nothing.
+    pub fn set_load(&self, load: Option<(usize, usize)>) {
+        *self.load.lock().unwrap() = load;
     }
 
     /// Answers a request.
@@ -49,6 +55,7 @@ impl Puppet {
             // Only the CA service mounts these; elsewhere they do not exist.
             Some(resource) if self.role == "ca" => self.answer_as_ca(request, resource),
             Some(_) => None,
+            None if path == "/status/v1/services/jruby-metrics" => self.answer_on_load(),
             None => Some(self.answer_as_any(request, query)),
         };
         let (status, reason) = if body.is_some() { (200, "OK") } else { (404, "Not Found") };
@@ -75,6 +82,14 @@ impl Puppet {
             }
             _ => None,
         }
+    }
+
+    /// As puppetserver does at `level=debug`, what matters of it.
+    fn answer_on_load(&self) -> Option<Vec<u8>> {
+        let (free, waiting) = (*self.load.lock().unwrap())?;
+        let waiting = vec!["{}"; waiting].join(",");
+        let metrics = format!(r#"{{"num-free-jrubies":{free},"requested-instances":[{waiting}]}}"#);
+        Some(format!(r#"{{"state":"running","status":{{"experimental":{{"metrics":{metrics}}}}}}}"#).into())
     }
 
     /// `?bytes=N` asks for a body of that size.

@@ -55,6 +55,11 @@ impl Server {
     /// wants to see the agent's certificate.
     pub async fn start(pki: &Arc<Pki>, role: &str, names: &[String]) -> Self {
         let client = if role == "ca" { ClientCertificate::Optional } else { ClientCertificate::Required };
+        Self::start_asking(pki, role, names, client).await
+    }
+
+    /// The same, with what it thinks of clients without a certificate.
+    pub async fn start_asking(pki: &Arc<Pki>, role: &str, names: &[String], client: ClientCertificate) -> Self {
         let state = State {
             tls: pki.server_config(pki.identity(names), client),
             puppet: Puppet::new(&names[0], role, pki.clone()),
@@ -109,6 +114,11 @@ impl Server {
     /// Goes wrong in this way from the next connection on; `None` mends it.
     pub fn set_fault(&self, fault: Option<Fault>) {
         *self.state.fault.lock().unwrap() = fault;
+    }
+
+    /// How busy it says it is; `None`: it does not say.
+    pub fn set_load(&self, load: Option<(usize, usize)>) {
+        self.state.puppet.set_load(load);
     }
 
     /// The requests so far.
