@@ -162,6 +162,8 @@ async fn open(shared: &Arc<Shared>, client: &mut TcpStream, port: u16, report: &
         Ok(won) => won,
         Err(lost) => return Err(refuse(lost, voice, report, timeouts.budget)),
     };
+    // For as long as the tunnel is open it is only there for its log line.
+    report.course.tries.shrink_to_fit();
     report.answered = won.sent.ne(&0).then(|| report.started.elapsed());
     report.carried.up += won.sent as u64;
     report.carried.sni = won.sni;

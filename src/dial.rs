@@ -129,6 +129,11 @@ impl Did {
 impl Dialer<'_> {
     /// Connects to one address, within the bound for one.
     pub async fn connect(&self, addr: SocketAddr) -> Result<TcpStream, Did> {
+        tokio::time::timeout(self.connect, self.open(addr)).await.unwrap_or(Err(Did::TimeOut))
+    }
+
+    /// Connects to one address, for as long as the kernel likes to try: the caller bounds it.
+    pub async fn open(&self, addr: SocketAddr) -> Result<TcpStream, Did> {
         if leads_back(addr, self.listeners) {
             return Err(Did::LeadBack);
         }
@@ -136,19 +141,18 @@ impl Dialer<'_> {
             return Err(Did::OtherFamily(source.ip()));
         }
         let socket = self.socket(addr).map_err(|error| Did::Fail(error.to_string()))?;
-        match tokio::time::timeout(self.connect, socket.connect(addr)).await {
+        match socket.connect(addr).await {
             // The kernel connects to an address of this host from the same address.
-            Ok(Ok(stream))
+            Ok(stream)
                 if is_wildcard_port(addr.port(), self.listeners)
                     && stream.local_addr().is_ok_and(|own| own.ip() == addr.ip()) =>
             {
                 Err(Did::LeadBack)
             }
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Did::Refuse),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(Did::TimeOut),
-            Ok(Err(error)) => Err(Did::Fail(error.to_string())),
-            Err(_) => Err(Did::TimeOut),
+            Ok(stream) => Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Did::Refuse),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Did::TimeOut),
+            Err(error) => Err(Did::Fail(error.to_string())),
         }
     }
 

@@ -242,22 +242,41 @@ impl Discovery {
         self.absolute(name).await
     }
 
+    /// The same where nothing has to be asked for: an address, or a name with a dot both of whose families are
+    /// remembered.
+    pub fn known_addresses(&self, host: &Host) -> Option<Addresses> {
+        let name = match host {
+            Host::Ip(ip) => return Some(Addresses { ips: vec![*ip], ttl: None }),
+            Host::Name(name) => name,
+        };
+        if !name.contains('.') {
+            return None;
+        }
+        let (v6, v4) = (self.v6.fresh(name)?, self.v4.fresh(name)?);
+        combine(Some(Ok(v6)), Some(Ok(v4))).ok()
+    }
+
     async fn absolute(&self, name: &str) -> Result<Addresses, NoAddress> {
         let v6 = self.v6.get(name, || self.dns.ask(name));
         let v4 = self.v4.get(name, || self.dns.ask(name));
         let (v6, v4) = both(v6, v4).await;
-        let ttls = [v6.as_ref().and_then(held), v4.as_ref().and_then(held)];
-        let failure = [v6.as_ref().and_then(|k| k.as_ref().err()), v4.as_ref().and_then(|k| k.as_ref().err())];
-        let failure = failure.into_iter().flatten().next().cloned();
-        let v6 = ips(v6);
-        let v4 = ips(v4);
-        let ips = interleave(&v6, &v4);
-        match failure {
-            // One family is enough, whatever became of the other.
-            _ if !ips.is_empty() => Ok(Addresses { ips, ttl: ttls.into_iter().flatten().min() }),
-            Some(failure) => Err(NoAddress::Failed(failure)),
-            None => Err(NoAddress::None),
-        }
+        combine(v6, v4)
+    }
+}
+
+/// What both families together come to.
+fn combine(v6: Option<Family<Aaaa>>, v4: Option<Family<A>>) -> Result<Addresses, NoAddress> {
+    let ttls = [v6.as_ref().and_then(held), v4.as_ref().and_then(held)];
+    let failure = [v6.as_ref().and_then(|k| k.as_ref().err()), v4.as_ref().and_then(|k| k.as_ref().err())];
+    let failure = failure.into_iter().flatten().next().cloned();
+    let v6 = ips(v6);
+    let v4 = ips(v4);
+    let ips = interleave(&v6, &v4);
+    match failure {
+        // One family is enough, whatever became of the other.
+        _ if !ips.is_empty() => Ok(Addresses { ips, ttl: ttls.into_iter().flatten().min() }),
+        Some(failure) => Err(NoAddress::Failed(failure)),
+        None => Err(NoAddress::None),
     }
 }
 

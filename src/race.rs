@@ -9,13 +9,13 @@ mod answer;
 mod listening;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
@@ -142,7 +142,13 @@ enum Event {
     Answer(Answer),
 }
 
-type Flight<'a> = Pin<Box<dyn Future<Output = (usize, Event)> + Send + 'a>>;
+/// One attempt in flight; its place in [`Course::tries`].
+struct Flight<'a> {
+    at: usize,
+    /// When it is given up, where it does not see to that itself. One timer for all costs less than one for each.
+    until: Option<Instant>,
+    future: Pin<Box<dyn Future<Output = Event> + Send + 'a>>,
+}
 
 impl Race<'_> {
     /// Runs it. `course` is kept up to date, so that whoever drops this knows what has been done.
@@ -166,7 +172,7 @@ impl Race<'_> {
         let mut run = Run {
             race: self,
             course,
-            flights: FuturesUnordered::new(),
+            flights: Vec::new(),
             steps: lineup.candidates.into_iter().map(Step::Server).collect(),
             last_resort: lineup.last_resort,
             waiting: Vec::new(),
@@ -193,7 +199,8 @@ impl Race<'_> {
 struct Run<'r, 'a> {
     race: &'r Race<'a>,
     course: &'r mut Course,
-    flights: FuturesUnordered<Flight<'r>>,
+    /// A handful, so all are looked at when one may have something to say.
+    flights: Vec<Flight<'r>>,
     steps: VecDeque<Step>,
     last_resort: Vec<Candidate>,
     /// Servers that have accepted, while the client has not said its hello.
@@ -210,7 +217,7 @@ struct Run<'r, 'a> {
     sni: Option<Host>,
 }
 
-impl Run<'_, '_> {
+impl<'r> Run<'r, '_> {
     async fn go(&mut self, client: &mut TcpStream) -> Result<Won, Why> {
         let mut timer = pin!(sleep_until(self.deadline));
         let mut is_watched = true;
@@ -221,13 +228,14 @@ impl Run<'_, '_> {
             }
             let is_clients_turn = self.announced && matches!(self.word, Word::Awaited(_));
             let end = if is_clients_turn { self.silence_ends() } else { self.deadline };
-            let wake = self.next_start().map_or(end, |start| start.min(end));
+            let bound = self.flights.iter().filter_map(|flight| flight.until).min();
+            let wake = [self.next_start(), bound].into_iter().flatten().fold(end, Instant::min);
             if timer.deadline() != wake {
                 timer.as_mut().reset(wake);
             }
             let watches = is_watched && matches!(self.word, Word::Hello(_));
             let won = tokio::select! {
-                Some((at, event)) = self.flights.next(), if !self.flights.is_empty() => self.land(at, event, client).await?,
+                (at, event) = next(&mut self.flights), if !self.flights.is_empty() => self.land(at, event, client).await?,
                 (nth, gone) = first_word(&self.waiting), if !self.waiting.is_empty() => self.waiting_has_spoken(nth, gone),
                 heard = hear(&mut self.word, client), if is_clients_turn => match heard {
                     Heard::Gone(how) => return Err(Why::ClientGone(how)),
@@ -245,7 +253,10 @@ impl Run<'_, '_> {
                     None
                 }
                 () = &mut timer => match wake {
-                    wake if wake < end => None,
+                    wake if wake < end => {
+                        self.give_up(wake);
+                        None
+                    }
                     // It may be waiting for the server to begin.
                     _ if is_clients_turn => self.client_has_spoken(false),
                     _ => return Err(Why::OutOfTime),
@@ -298,10 +309,13 @@ impl Run<'_, '_> {
     fn look_up(&mut self, at: usize, candidate: Candidate) {
         self.next_at = Instant::now() + self.race.pool().stagger(&candidate.server);
         let discovery = self.race.discovery;
-        self.flights.push(Box::pin(async move {
+        if let Some(addresses) = discovery.known_addresses(&candidate.server.host) {
+            return self.addresses(at, &candidate, addresses.ips);
+        }
+        self.fly(at, None, async move {
             let addresses = discovery.addresses(&candidate.server.host).await;
-            (at, Event::Addresses(candidate, addresses))
-        }));
+            Event::Addresses(candidate, addresses)
+        });
     }
 
     fn connect(&mut self, at: usize, candidate: &Candidate, ip: IpAddr) {
@@ -313,15 +327,18 @@ impl Run<'_, '_> {
         }
         let race = self.race;
         match race.checker.filter(|_| candidate.check) {
-            None => self.flights.push(Box::pin(async move { (at, Event::Connected(race.dialer.connect(addr).await)) })),
+            None => {
+                let until = Some(now + race.dialer.connect);
+                self.fly(at, until, async move { Event::Connected(race.dialer.open(addr).await) });
+            }
             Some(checker) => {
                 let candidate = candidate.clone();
-                self.flights.push(Box::pin(async move {
+                self.fly(at, None, async move {
                     match checker.check(&candidate.server, addr, &race.dialer).await {
-                        Ok(()) => (at, Event::Connected(race.dialer.connect(addr).await)),
-                        Err(did) => (at, Event::Checked(candidate, did)),
+                        Ok(()) => Event::Connected(race.dialer.connect(addr).await),
+                        Err(did) => Event::Checked(candidate, did),
                     }
-                }));
+                });
             }
         }
     }
@@ -389,7 +406,19 @@ impl Run<'_, '_> {
     }
 
     fn ask(&mut self, at: usize, stream: TcpStream, hello: Arc<[u8]>) {
-        self.flights.push(Box::pin(async move { (at, Event::Answer(answer(stream, hello).await)) }));
+        self.fly(at, None, async move { Event::Answer(answer(stream, hello).await) });
+    }
+
+    fn fly(&mut self, at: usize, until: Option<Instant>, future: impl Future<Output = Event> + Send + 'r) {
+        self.flights.push(Flight { at, until, future: Box::pin(future) });
+    }
+
+    /// Ends the attempts that have had their time.
+    fn give_up(&mut self, now: Instant) {
+        while let Some(n) = self.flights.iter().position(|flight| flight.until.is_some_and(|until| until <= now)) {
+            let Flight { at, .. } = self.flights.swap_remove(n);
+            self.fail(at, Did::TimeOut);
+        }
     }
 
     /// A server that waits for the client's hello has said something itself, or done this.
@@ -467,6 +496,22 @@ impl Run<'_, '_> {
             entry.took = entry.started.elapsed();
         }
     }
+}
+
+/// Waits for the first of the attempts to which something happens.
+async fn next(flights: &mut Vec<Flight<'_>>) -> (usize, Event) {
+    poll_fn(|cx| {
+        for n in 0..flights.len() {
+            let Some(Flight { at, future, .. }) = flights.get_mut(n) else { break };
+            if let Poll::Ready(event) = future.as_mut().poll(cx) {
+                let at = *at;
+                flights.swap_remove(n);
+                return Poll::Ready((at, event));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Listens to a client whose turn it is.

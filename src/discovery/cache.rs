@@ -97,6 +97,14 @@ impl<T> Cache<T> {
         }
     }
 
+    /// The answer for a name, if it is remembered and holds.
+    pub(super) fn fresh(&self, name: &str) -> Option<Known<T>> {
+        let slot = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(name)?.clone();
+        let state = slot.try_lock().ok()?;
+        let now = Instant::now();
+        if now < state.fresh_until { state.known(now).ok() } else { None }
+    }
+
     fn slot(&self, name: &str) -> Arc<Slot<T>> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = names.get(name) {

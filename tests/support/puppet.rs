@@ -43,7 +43,7 @@ impl Puppet {
         Puppet { name: name.into(), role: role.into(), pki, signed: Mutex::default(), load: Mutex::default() }
     }
 
-    /// Says so many JRubies free and requests waiting from now on; `None`: nothing.
+    /// Says so many `JRuby`s free and requests waiting from now on; `None`: nothing.
     pub fn set_load(&self, load: Option<(usize, usize)>) {
         *self.load.lock().unwrap() = load;
     }
