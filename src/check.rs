@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpStream;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 
 use crate::dial::{Dialer, Did};
@@ -68,9 +69,23 @@ impl Checker<'_> {
     /// With what the server did, where it cannot be connected to or its certificate lacks the name. One that shows none
     /// is not out: its answer to the agent's own hello will tell.
     pub async fn check(&self, server: &HostPort, addr: SocketAddr, dialer: &Dialer<'_>) -> Result<(), Did> {
-        let key = (server.clone(), self.asked.clone());
-        let turn = self.checks.turn(&key);
-        let _mine = turn.lock().await;
+        let turn = self.checks.turn(&(server.clone(), self.asked.clone())).lock_owned().await;
+        self.check_in_turn(&turn, server, addr, dialer).await
+    }
+
+    /// The right to ask this server, unless somebody is asking it just now.
+    pub fn try_turn(&self, server: &HostPort) -> Option<OwnedMutexGuard<()>> {
+        self.checks.turn(&(server.clone(), self.asked.clone())).try_lock_owned().ok()
+    }
+
+    /// The same for who has the turn.
+    pub async fn check_in_turn(
+        &self,
+        _turn: &OwnedMutexGuard<()>,
+        server: &HostPort,
+        addr: SocketAddr,
+        dialer: &Dialer<'_>,
+    ) -> Result<(), Did> {
         let verdict = self.pool().verdicts.get(server, self.asked, Instant::now()).cloned();
         let verdict = match verdict {
             Some(verdict) => verdict,
@@ -80,12 +95,6 @@ impl Checker<'_> {
             Verdict::Unnamed { has } => Err(Did::Unnamed { asked: self.asked.clone(), has }),
             Verdict::Named | Verdict::Unclear { .. } => Ok(()),
         }
-    }
-
-    /// Whether somebody is asking this server just now.
-    pub fn is_under_way(&self, server: &HostPort) -> bool {
-        let turn = self.checks.turn(&(server.clone(), self.asked.clone()));
-        turn.try_lock().is_err()
     }
 
     async fn ask(&self, server: &HostPort, addr: SocketAddr, stream: TcpStream) -> Verdict {
@@ -113,8 +122,8 @@ impl Checker<'_> {
             Verdict::Named => tracing::debug!(%server, %addr, %asked, "its certificate has the name"),
             Verdict::Unnamed { has } => tracing::warn!(
                 %server, %addr, %asked, %has,
-                "passed over: its certificate is not for the name that the agent asks for; have it signed again with \
-                 that name among its dns_alt_names, or use port mode"
+                "its certificate is not for the name that the agent asks for, so it comes after all others; have it signed \
+                 again with that name among its dns_alt_names, or use port mode"
             ),
             Verdict::Unclear { why } => {
                 tracing::info!(%server, %addr, %asked, %why, "its certificate could not be looked at; used all the same");

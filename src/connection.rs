@@ -241,15 +241,13 @@ fn check_beside(shared: &Arc<Shared>, server: HostPort, asked: Host, source: Opt
     let shared = shared.clone();
     tokio::spawn(async move {
         let checker = Checker { checks: &shared.checks, pool: &shared.pool, asked: &asked };
-        if checker.is_under_way(&server) {
-            return;
-        }
+        let Some(turn) = checker.try_turn(&server) else { return };
         let dialer = Dialer { connect: shared.config.timeouts.connect, listeners: &shared.listeners, source };
         // Whatever keeps it from being seen is for a connection that goes there to find out.
         let Ok(addresses) = shared.discovery.addresses(&server.host).await else { return };
         for ip in addresses.ips {
             let addr = SocketAddr::new(ip, server.port);
-            if matches!(checker.check(&server, addr, &dialer).await, Ok(()) | Err(Did::Unnamed { .. })) {
+            if matches!(checker.check_in_turn(&turn, &server, addr, &dialer).await, Ok(()) | Err(Did::Unnamed { .. })) {
                 return;
             }
         }

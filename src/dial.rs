@@ -49,7 +49,9 @@ pub enum Did {
     NotFound,
     /// Nothing: another one was faster, or time ran out.
     NotAnswer,
-    /// It took the connection, and said nothing.
+    /// It took the connection, and is to be asked once the client has said what it wants.
+    Wait,
+    /// It took the connection, and did not answer what it was asked.
     Mute,
     /// It took the connection, and nothing else was asked of it.
     Accept,
@@ -69,6 +71,8 @@ pub enum Did {
     NotTls(u8),
     /// The kernel had another reason: no route, say.
     Fail(String),
+    /// It was not even tried, for want of something on this host: a descriptor, a port.
+    Local(String),
     /// DNS has no address for it.
     NoAddress(NoAddress),
     /// It is ourselves.
@@ -89,6 +93,7 @@ impl fmt::Display for Did {
         match self {
             Did::NotFound => f.write_str("had no answer from DNS"),
             Did::NotAnswer => f.write_str("did not answer"),
+            Did::Wait => f.write_str("accepted, and was not asked anything"),
             Did::Mute => f.write_str("accepted and said nothing"),
             Did::Accept => f.write_str("accepted"),
             Did::Answer => f.write_str("answered"),
@@ -101,6 +106,7 @@ impl fmt::Display for Did {
             }
             Did::NotTls(byte) => write!(f, "does not speak TLS (its first byte is {byte:#04x})"),
             Did::Fail(why) => f.write_str(why),
+            Did::Local(why) => write!(f, "could not be tried: {why}"),
             Did::NoAddress(why) => write!(f, "{why}"),
             Did::LeadBack => f.write_str("leads back to puppet-shim"),
             Did::OtherFamily(ip) => write!(f, "cannot be reached from the agent's sourceaddress {ip}"),
@@ -122,7 +128,7 @@ impl Did {
 
     /// Whether the candidate itself had no part in it.
     pub fn is_local(&self) -> bool {
-        matches!(self, Did::LeadBack | Did::OtherFamily(_) | Did::NoAddress(NoAddress::None))
+        matches!(self, Did::Local(_) | Did::LeadBack | Did::OtherFamily(_) | Did::NoAddress(_))
     }
 }
 
@@ -140,7 +146,7 @@ impl Dialer<'_> {
         if let Some(source) = self.source.filter(|source| source.is_ipv4() != addr.is_ipv4()) {
             return Err(Did::OtherFamily(source.ip()));
         }
-        let socket = self.socket(addr).map_err(|error| Did::Fail(error.to_string()))?;
+        let socket = self.socket(addr).map_err(|error| Did::Local(error.to_string()))?;
         match socket.connect(addr).await {
             // The kernel connects to an address of this host from the same address.
             Ok(stream)
@@ -152,6 +158,7 @@ impl Dialer<'_> {
             Ok(stream) => Ok(stream),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Did::Refuse),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Did::TimeOut),
+            Err(error) if is_local(&error) => Err(Did::Local(error.to_string())),
             Err(error) => Err(Did::Fail(error.to_string())),
         }
     }
@@ -166,6 +173,14 @@ impl Dialer<'_> {
         }
         Ok(socket)
     }
+}
+
+/// Whether this host could not do its part: no port is left, or its own firewall forbids it.
+fn is_local(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    let is_one = |codes: &[Errno]| code.is_some_and(|code| codes.contains(&code));
+    is_one(&[Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::PERM, Errno::ACCESS])
 }
 
 /// The attempts as a sentence has them: each server, its addresses, what they did. Addresses that did the same share

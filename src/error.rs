@@ -121,8 +121,8 @@ pub struct Error {
     pub reason: String,
 }
 
-/// The agent prints the reason as part of one log line; more than this helps nobody.
-const REASON_LIMIT: usize = 1000;
+/// The agent prints the reason as part of one log line: room for what each of some thirty servers did.
+const REASON_LIMIT: usize = 4000;
 
 impl Error {
     /// An error whose reason is made fit for an HTTP status line: what is not printable ASCII becomes `?`, the rest of

@@ -35,6 +35,12 @@ const WIDTH: usize = 3;
 /// After so long an attempt goes on, but no longer keeps another from starting.
 pub const SLOT: Duration = Duration::from_millis(1500);
 
+/// Attempts in all, however many addresses DNS may have to offer.
+const MOST: usize = 64;
+
+/// Addresses of one server.
+const ADDRESSES: usize = 8;
+
 /// The answer to a CONNECT whose server has accepted. Any 2xx will do, and no body may follow.
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
@@ -137,7 +143,7 @@ enum Step {
 enum Event {
     Addresses(Candidate, Result<Addresses, NoAddress>),
     /// Its certificate lacks the name, or there was no looking at it.
-    Checked(Candidate, Did),
+    Checked(Candidate, IpAddr, Result<(), Did>),
     Connected(Result<TcpStream, Did>),
     Answer(Answer),
 }
@@ -273,6 +279,9 @@ impl<'r> Run<'r, '_> {
         if self.flights.is_empty() && self.waiting.is_empty() && self.steps.is_empty() {
             self.steps.extend(self.last_resort.drain(..).map(Step::Server));
         }
+        if self.course.tries.len() >= MOST {
+            self.steps.clear();
+        }
         while self.next_start().is_some_and(|at| at <= Instant::now()) {
             let own = self.failed.take().and_then(|failed| {
                 self.steps.iter().position(|step| matches!(step, Step::Address(c, _) if c.server == failed))
@@ -334,10 +343,8 @@ impl<'r> Run<'r, '_> {
             Some(checker) => {
                 let candidate = candidate.clone();
                 self.fly(at, None, async move {
-                    match checker.check(&candidate.server, addr, &race.dialer).await {
-                        Ok(()) => Event::Connected(race.dialer.connect(addr).await),
-                        Err(did) => Event::Checked(candidate, did),
-                    }
+                    let checked = checker.check(&candidate.server, addr, &race.dialer).await;
+                    Event::Checked(candidate, ip, checked)
                 });
             }
         }
@@ -348,7 +355,9 @@ impl<'r> Run<'r, '_> {
         match event {
             Event::Addresses(candidate, Ok(addresses)) => self.addresses(at, &candidate, addresses.ips),
             Event::Addresses(_, Err(why)) => self.fail(at, Did::NoAddress(why)),
-            Event::Checked(candidate, did) => {
+            // Its own time begins now: what came before was for us to know.
+            Event::Checked(candidate, ip, Ok(())) => self.connect(at, &Candidate { check: false, ..candidate }, ip),
+            Event::Checked(candidate, _, Err(did)) => {
                 if matches!(did, Did::Unnamed { .. }) {
                     // Worse than a dead one, but better than none.
                     self.steps.retain(|step| !matches!(step, Step::Address(c, _) if c.server == candidate.server));
@@ -376,7 +385,7 @@ impl<'r> Run<'r, '_> {
         let mut pending = self.course.tries.iter().rev().filter(|t| t.did.is_pending());
         let silent = pending.find_map(|t| t.addr).map(|addr| addr.ip());
         self.race.pool().sort_addresses(&mut ips, candidate.server.port, silent, Instant::now());
-        let mut ips = ips.into_iter();
+        let mut ips = ips.into_iter().take(ADDRESSES);
         let Some(first) = ips.next() else { return self.fail(at, Did::NoAddress(NoAddress::None)) };
         let behind = self.steps.len().min(1);
         for (n, ip) in ips.enumerate() {
@@ -388,7 +397,7 @@ impl<'r> Run<'r, '_> {
     async fn accepted(&mut self, at: usize, stream: TcpStream, client: &mut TcpStream) -> Result<Option<Won>, Why> {
         self.course.accepted.get_or_insert_with(Instant::now);
         if let Some(entry) = self.course.tries.get_mut(at) {
-            (entry.did, entry.took) = (Did::Mute, entry.started.elapsed());
+            (entry.did, entry.took) = (Did::Wait, entry.started.elapsed());
         }
         if std::mem::take(&mut self.to_announce) {
             client.write_all(ESTABLISHED).await.map_err(|error| Why::ClientGone(error.to_string()))?;
@@ -406,6 +415,11 @@ impl<'r> Run<'r, '_> {
     }
 
     fn ask(&mut self, at: usize, stream: TcpStream, hello: Arc<[u8]>) {
+        if let Some(entry) = self.course.tries.get_mut(at) {
+            // What the client took to begin is not the server's time.
+            entry.started = Instant::now().checked_sub(entry.took).unwrap_or(entry.started);
+            entry.did = Did::Mute;
+        }
         self.fly(at, None, async move { Event::Answer(answer(stream, hello).await) });
     }
 
@@ -422,14 +436,15 @@ impl<'r> Run<'r, '_> {
     }
 
     /// A server that waits for the client's hello has said something itself, or done this.
-    fn waiting_has_spoken(&mut self, nth: usize, did: Option<Did>) -> Option<Won> {
+    fn waiting_has_spoken(&mut self, nth: usize, did: Did) -> Option<Won> {
         let (at, stream) = self.waiting.remove(nth);
-        if let Some(did) = did {
-            self.fail(at, did);
-            return None;
+        let is_alone = self.course.tries.len() == 1 && self.steps.is_empty() && self.last_resort.is_empty();
+        if matches!(did, Did::NotTls(_)) && is_alone {
+            // No Puppet server speaks first. What is named by a URL, and is there alone, may be anything.
+            return Some(self.hand_over((at, stream)));
         }
-        // One that speaks first is none that a hello could be sent to again.
-        Some(self.hand_over((at, stream)))
+        self.fail(at, did);
+        None
     }
 
     /// The client has said what it has to say within its CONNECT, or nothing for as long as it may.
@@ -443,7 +458,6 @@ impl<'r> Run<'r, '_> {
             self.word = Word::Hello(hello.clone());
             for (at, stream) in std::mem::take(&mut self.waiting) {
                 if let Some(entry) = self.course.tries.get_mut(at) {
-                    entry.started = Instant::now().checked_sub(entry.took).unwrap_or(entry.started);
                     self.next_at = Instant::now() + self.race.pool().stagger(&entry.server);
                 }
                 self.ask(at, stream, hello.clone());
@@ -478,7 +492,10 @@ impl<'r> Run<'r, '_> {
 
     fn close(&mut self, at: usize, did: Did) {
         if let Some(entry) = self.course.tries.get_mut(at) {
-            (entry.did, entry.took) = (did, entry.started.elapsed());
+            if entry.did != Did::Wait {
+                entry.took = entry.started.elapsed();
+            }
+            entry.did = did;
         }
     }
 

@@ -78,7 +78,7 @@ impl Site {
     /// The warnings about certificates so far.
     fn warnings(&self) -> Vec<String> {
         let notes = self.bare.journal.notes();
-        notes.iter().map(ToString::to_string).filter(|note| note.starts_with("passed over: ")).collect()
+        notes.iter().map(ToString::to_string).filter(|note| note.starts_with("its certificate is not for")).collect()
     }
 }
 

@@ -54,7 +54,7 @@ async fn assert_passed_over(bare: &Bare, one: &str) {
     let lines = bare.journal.take(1).await;
     let tried = lines[0].get("tried").unwrap();
     assert!(tried.starts_with(one), "{tried}");
-    assert!(tried.ends_with(" accepted"), "{tried}");
+    assert!(tried.ends_with(" answered"), "{tried}");
     assert!(lines[0].get("server").unwrap().starts_with("two.lab.test:"), "{}", lines[0]);
     assert_eq!(lines.len(), 1);
 }

@@ -41,7 +41,7 @@ async fn the_other_family_is_tried() {
     bare.dns.set_srv("_x-puppet-ca._tcp.lab.test", 60, &[(0, 0, address.port(), "ca.lab.test")]).await;
     assert_eq!(ask(bare.shim(), "puppetca:8140").await, Answer::Tunnel("server".into()));
     let port = address.port();
-    let tried = format!("ca.lab.test:{port} (::1) refused; ca.lab.test:{port} ({}) accepted", address.ip());
+    let tried = format!("ca.lab.test:{port} (::1) refused; ca.lab.test:{port} ({}) answered", address.ip());
     assert_eq!(bare.journal.take(1).await[0].get("tried"), Some(tried.as_str()));
 }
 

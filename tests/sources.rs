@@ -170,7 +170,7 @@ async fn priorities_go_in_order() {
     assert_eq!(ask(bare.shim(), "puppet:8140").await, reached("first"));
     let lines = bare.journal.take(1).await;
     let tried = format!(
-        "c.lab.test:{} ({}) refused; a.lab.test:{} ({}) accepted",
+        "c.lab.test:{} ({}) refused; a.lab.test:{} ({}) answered",
         gone.port(),
         gone.ip(),
         first.address().port(),
@@ -199,7 +199,7 @@ async fn the_static_list() {
     assert_eq!(lines[0].get("source"), Some("static"));
     assert_eq!(
         lines[0].get("tried"),
-        Some(format!("{gone} refused; {} accepted", second.address()).as_str()),
+        Some(format!("{gone} refused; {} answered", second.address()).as_str()),
         "an address is said once"
     );
     assert_eq!(ask(bare.shim(), &format!("puppetca:{}", refusing().port())).await, reached("third"));

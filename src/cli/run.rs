@@ -104,14 +104,16 @@ async fn first_of(mut signals: Vec<Signal>) {
     .await;
 }
 
-/// Two descriptors for each connection; the usual soft limit of 1024 would end at half of what is configured.
+/// Two descriptors for each connection, more while it is not decided which server gets it; the usual soft limit of 1024
+/// would end at half of what is configured.
 fn raise_descriptor_limit(config: &Config) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let needed = 2 * config.limits.connections as u64 + SPARE_DESCRIPTORS;
-    if current.is_none_or(|current| current >= needed) {
+    let connections = config.limits.connections as u64;
+    let (needed, wanted) = (2 * connections + SPARE_DESCRIPTORS, 8 * connections + SPARE_DESCRIPTORS);
+    if current.is_none_or(|current| current >= wanted) {
         return;
     }
-    let allowed = maximum.map_or(needed, |maximum| maximum.min(needed));
+    let allowed = maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum }).is_err() || allowed < needed {
         tracing::warn!(
             allowed,

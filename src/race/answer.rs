@@ -15,6 +15,8 @@ const HEADER: usize = 5;
 /// Its types.
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
+/// An alert's level that ends nothing, RFC 5246 §7.2. TLS 1.3 has no such alert but for the end of a connection.
+const WARNING: u8 = 1;
 /// A header, a level and a description.
 const WHOLE_ALERT: usize = HEADER + 2;
 
@@ -40,22 +42,28 @@ pub(super) async fn answer(mut stream: TcpStream, hello: Arc<[u8]>) -> Answer {
         Ok(_) => {}
         Err(error) => return Answer::Failed(broke(&error)),
     }
-    let mut bytes = Vec::with_capacity(WHOLE_ALERT);
+    let (mut bytes, mut at) = (Vec::with_capacity(WHOLE_ALERT), 0);
     loop {
-        let wanted = if bytes.first() == Some(&ALERT) { WHOLE_ALERT } else { HEADER };
-        match (&mut stream).take((wanted - bytes.len()) as u64).read_buf(&mut bytes).await {
+        let record = bytes.get(at..).unwrap_or_default();
+        let wanted = if is_short_alert(record) { WHOLE_ALERT } else { HEADER };
+        match (&mut stream).take(wanted.saturating_sub(record.len()) as u64).read_buf(&mut bytes).await {
             Ok(0) => return Answer::Failed(Did::Close),
             Ok(_) => {}
             Err(error) => return Answer::Failed(broke(&error)),
         }
-        match bytes.as_slice() {
-            [ALERT, ..] => {
-                if let Ok(record) = bytes.as_slice().try_into() {
+        let record = bytes.get(at..).unwrap_or_default();
+        match record {
+            [ALERT | HANDSHAKE, ..] if record.len() < HEADER => {}
+            record if is_handshake(record) => return Answer::Handshake(stream, bytes),
+            [.., level, _] if is_short_alert(record) && record.len() == WHOLE_ALERT => {
+                if *level == WARNING {
+                    // Such as TLS 1.2's "unrecognized name": the client is to see it, and the handshake goes on.
+                    at = bytes.len();
+                } else if let Ok(record) = record.try_into() {
                     return Answer::Alert(record);
                 }
             }
-            [HANDSHAKE, ..] if bytes.len() < HEADER => {}
-            header if is_handshake(header) => return Answer::Handshake(stream, bytes),
+            record if is_short_alert(record) => {}
             [first, ..] => return Answer::Failed(Did::NotTls(*first)),
             [] => {}
         }
@@ -72,6 +80,11 @@ fn is_handshake(header: &[u8]) -> bool {
     matches!(header, [HANDSHAKE, 3, _, _, _])
 }
 
+/// An alert in the clear has two bytes; behind an encrypted handshake there would be no reading it.
+fn is_short_alert(record: &[u8]) -> bool {
+    matches!(record, [ALERT, 3, _, 0, 2, ..])
+}
+
 fn broke(error: &io::Error) -> Did {
     match error.kind() {
         // The kernel's words for writing to a connection that the other side has reset.
@@ -81,16 +94,16 @@ fn broke(error: &io::Error) -> Did {
 }
 
 /// Waits until one of the servers that wait for the client's hello says something itself, or goes. Gives which, and
-/// what it did if it has gone.
-pub(super) async fn first_word(waiting: &[(usize, TcpStream)]) -> (usize, Option<Did>) {
+/// what it did.
+pub(super) async fn first_word(waiting: &[(usize, TcpStream)]) -> (usize, Did) {
     poll_fn(|cx| {
         for (at, (_, stream)) in waiting.iter().enumerate() {
             let mut byte = [0];
             match stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(0)) => return Poll::Ready((at, Some(Did::Close))),
-                Poll::Ready(Ok(_)) => return Poll::Ready((at, None)),
-                Poll::Ready(Err(error)) => return Poll::Ready((at, Some(broke(&error)))),
+                Poll::Ready(Ok(0)) => return Poll::Ready((at, Did::Close)),
+                Poll::Ready(Ok(_)) => return Poll::Ready((at, Did::NotTls(byte[0]))),
+                Poll::Ready(Err(error)) => return Poll::Ready((at, broke(&error))),
             }
         }
         Poll::Pending

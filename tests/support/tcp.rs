@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::client::connect_request;
+use super::hello::with_sni;
 use super::{loopback, raw};
 
 /// Longer than anything that works takes; a test that waits for it has failed.
@@ -20,6 +21,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What begins like a TLS server's answer.
 pub const ANSWER: &[u8] = b"\x16\x03\x03\x00\x05hello";
+
+/// The same, with nothing in it.
+const BEGINNING: &[u8] = b"\x16\x03\x03\x00\x00";
 
 /// A listener whose connections are the test's to handle.
 pub struct Raw {
@@ -45,7 +49,8 @@ impl Raw {
     }
 }
 
-/// A server that says its name to everyone and closes.
+/// A server that says its name to everyone who says something, behind what begins like a TLS server's answer if it was
+/// TLS, and closes.
 pub struct Named {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -68,6 +73,10 @@ impl Named {
                 count.fetch_add(1, Ordering::Relaxed);
                 let name = name.clone();
                 tokio::spawn(async move {
+                    let mut first = [0; 1];
+                    if stream.read(&mut first).await? == 1 && first == *b"\x16" {
+                        stream.write_all(BEGINNING).await?;
+                    }
                     stream.write_all(name.as_bytes()).await?;
                     stream.shutdown().await?;
                     // What it is sent is read, or the closing would be a reset.
@@ -136,9 +145,9 @@ pub enum Answer {
     Refused(u16, String),
 }
 
-/// Asks for a tunnel to `target`, and listens until the other side closes.
+/// Asks for a tunnel to `target`, says a hello through it, and listens until the other side closes.
 pub async fn ask(shim: SocketAddr, target: &str) -> Answer {
-    let reply = timeout(PATIENCE, raw::exchange(shim, &[connect_request(target).as_bytes()])).await;
+    let reply = timeout(PATIENCE, raw::exchange(shim, &[connect_request(target).as_bytes(), &with_sni(None)])).await;
     let reply = reply.expect("the shim never closes").unwrap();
     assert!(reply.closed, "{target}: reset after {:?}", String::from_utf8_lossy(&reply.bytes));
     answer(&reply.bytes)
@@ -148,7 +157,8 @@ pub async fn ask(shim: SocketAddr, target: &str) -> Answer {
 pub fn answer(bytes: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(bytes).into_owned();
     if let Some(through) = text.strip_prefix("HTTP/1.1 200 Connection established\r\n\r\n") {
-        return Answer::Tunnel(through.into());
+        let beginning = String::from_utf8_lossy(BEGINNING);
+        return Answer::Tunnel(through.strip_prefix(&*beginning).unwrap_or(through).into());
     }
     let (status, reason) = status_line(&text);
     Answer::Refused(status, reason)
