@@ -15,7 +15,7 @@ use puppet_shim::memory::{restore, to_json};
 use puppet_shim::pool::Pool;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::command::{Host, Running, ending};
+use support::command::{Host, Running, ending, text};
 use support::dns::Dns;
 use support::eventually;
 use support::raw;
@@ -60,6 +60,13 @@ fn count(running: &Running, texts: &[&str]) -> usize {
     running.lines().iter().filter(|line| texts.iter().all(|text| line.contains(text))).count()
 }
 
+/// The servers as `resolve` shows them.
+async fn resolve(host: &Host) -> Vec<Value> {
+    let output = host.output(&["resolve", "puppet", "--json"]).await;
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["servers"].as_array().unwrap().clone()
+}
+
 #[tokio::test]
 async fn a_server_that_refused_is_known_to_be_down_after_a_restart() {
     for signal in [Signal::TERM, Signal::KILL] {
@@ -69,6 +76,17 @@ async fn a_server_that_refused_is_known_to_be_down_after_a_restart() {
         assert_eq!(tunnel(&first).await, "second");
         eventually("it is written down", || read(&host).contains("refused")).await;
         first.end(signal).await;
+
+        let servers = resolve(&host).await;
+        let of = |n: usize, key: &str| servers[n][key].clone();
+        assert_eq!((of(0, "host"), of(1, "host")), ("two.lab.test".into(), "one.lab.test".into()), "{signal:?}");
+        assert_eq!(of(0, "remembered")["pinned"], true, "{signal:?}");
+        let down = of(1, "remembered");
+        assert_eq!((&down["state"], &down["cause"]), (&"down".into(), &"refused".into()), "{signal:?}");
+        assert!((1..=10).contains(&down["hold_seconds"].as_u64().unwrap()), "{down}");
+        let shown = text(&host.output(&["resolve", "puppet"]).await.stdout);
+        assert!(shown.contains("\n         pinned: the host's run is with it\n"), "{shown}");
+        assert!(shown.contains("\n         down for another ") && shown.contains(" s: refused\n"), "{shown}");
 
         let second = host.run().await;
         assert_eq!(tunnel(&second).await, "second");
@@ -123,6 +141,12 @@ async fn a_file_that_is_of_no_use_is_set_aside() {
         fs::write(file(&host), contents).unwrap();
         let bad = host.state().join("memory.json.bad");
         fs::write(&bad, "older").unwrap();
+
+        // Who only looks leaves it there.
+        let output = host.output(&["resolve", "puppet"]).await;
+        let said = text(&output.stderr);
+        assert!(said.contains("memory.json: ") && said.lines().count() == 1, "{said}");
+        assert_eq!((output.status.code(), read(&host).as_str()), (Some(0), contents));
 
         let running = host.run().await;
         assert_eq!(tunnel(&running).await, "a");
