@@ -14,9 +14,11 @@ use crate::discovery::Discovery;
 use crate::discovery::dns::{Dns, ResolvConf};
 use crate::domain;
 use crate::listen::{BindError, Listener};
+use crate::memory::{self, Keeper};
 use crate::pool::Pool;
 use crate::probe::Prober;
 use crate::role::Table;
+use crate::state::StateDirectory;
 use crate::trust::Trust;
 
 /// Where the C library, and with it the agent, finds its nameservers.
@@ -28,6 +30,7 @@ pub struct Daemon {
     addresses: Vec<SocketAddr>,
     uses_default_listeners: bool,
     shared: Arc<Shared>,
+    keeper: Option<Arc<Keeper>>,
 }
 
 /// Why there is no daemon.
@@ -104,7 +107,16 @@ impl Daemon {
         let checks = Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone())));
         let pool = Mutex::new(Pool::new(config.timeouts.pin));
         let shared = Arc::new(Shared { config, table, discovery, key, pool, checks, listeners: addresses.clone() });
-        Ok(Daemon { listeners, addresses, uses_default_listeners, shared })
+        Ok(Daemon { listeners, addresses, uses_default_listeners, shared, keeper: None })
+    }
+
+    /// Recalls what the state directory has of the servers, and keeps there what will be learnt of them. Without this,
+    /// nothing outlives the daemon. Blocks for as long as the disk takes.
+    #[must_use]
+    pub fn with_state(mut self, state: StateDirectory) -> Self {
+        memory::recall(&state, &mut self.shared.pool());
+        self.keeper = Some(Arc::new(Keeper::new(self.shared.clone(), state)));
+        self
     }
 
     /// What was really bound.
@@ -122,16 +134,19 @@ impl Daemon {
         let places = Arc::new(Semaphore::new(self.shared.config.limits.connections));
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
-            accepting.spawn(accept(listener, self.shared.clone(), places.clone()));
+            accepting.spawn(accept(listener, self.shared.clone(), self.keeper.clone(), places.clone()));
         }
         stop.await;
         tracing::info!("stopping");
+        if let Some(keeper) = self.keeper {
+            keeper.finish().await;
+        }
     }
 }
 
 /// Accepts and never waits for a connection to end, but for a place: each has a task of its own. Of what is over the
 /// cap one waits here, the others stay in the kernel's queue.
-async fn accept(listener: Listener, shared: Arc<Shared>, places: Arc<Semaphore>) {
+async fn accept(listener: Listener, shared: Arc<Shared>, keeper: Option<Arc<Keeper>>, places: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {
         let (client, from) = loop {
@@ -147,10 +162,13 @@ async fn accept(listener: Listener, shared: Arc<Shared>, places: Arc<Semaphore>)
         }
         // The semaphore is never closed.
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (shared, port) = (shared.clone(), listener.addr().port());
+        let (shared, keeper, port) = (shared.clone(), keeper.clone(), listener.addr().port());
         connections.spawn(async move {
             serve(shared, client, from, port).await;
             drop(place);
+            if let Some(keeper) = keeper {
+                keeper.keep();
+            }
         });
     }
 }

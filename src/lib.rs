@@ -31,6 +31,7 @@ pub mod discovery;
 pub mod domain;
 
 pub mod health;
+pub mod memory;
 pub mod pick;
 pub mod pin;
 pub mod pool;

@@ -108,10 +108,11 @@ impl Pins {
         self.sets.iter().filter(move |(_, pin)| self.is_live(pin, now))
     }
 
-    /// Takes over what the state directory had.
-    pub fn restore(&mut self, set: Set, server: HostPort, used: Instant) {
-        if self.sets.len() < MOST && set.servers().contains(&server) {
-            self.sets.insert(set, Pin { server, tunnels: 0, used });
+    /// Takes over what the state directory had, as far as it still holds.
+    pub fn restore(&mut self, set: Set, server: HostPort, used: Instant, now: Instant) {
+        let pin = Pin { server, tunnels: 0, used };
+        if self.sets.len() < MOST && self.is_live(&pin, now) && set.servers().contains(&pin.server) {
+            self.sets.insert(set, pin);
         }
     }
 

@@ -343,8 +343,8 @@ impl<'r> Run<'r, '_> {
             Some(checker) => {
                 let candidate = candidate.clone();
                 self.fly(at, None, async move {
-                    let checked = checker.check(&candidate.server, addr, &race.dialer).await;
-                    Event::Checked(candidate, ip, checked)
+                    let verdict = checker.check(&candidate.server, addr, &race.dialer).await;
+                    Event::Checked(candidate, ip, verdict)
                 });
             }
         }

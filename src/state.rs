@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,40 @@ impl StateDirectory {
         file.as_file().sync_all()?;
         file.persist(self.file(name)).map_err(|failed| failed.error)?;
         self.sync()
+    }
+
+    /// Reads a file; `None`: there is none. Of one that is larger than `limit`, in bytes, the first `limit` and one more.
+    pub fn read(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let path = self.file(name);
+        let meta = match fs::metadata(&path) {
+            Ok(meta) => meta,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(why),
+        };
+        if !meta.is_file() {
+            // A pipe would be waited for.
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut contents = Vec::new();
+        File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut contents)?;
+        Ok(Some(contents))
+    }
+
+    /// Renames a file, over another one if need be.
+    pub fn rename(&self, name: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.file(name), self.file(to))?;
+        self.sync()
+    }
+
+    /// Removes what [`write`](Self::write) left behind where the process was killed in it. What cannot be removed stays.
+    pub fn sweep(&self, name: &str) {
+        let prefix = format!(".{name}.");
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                // It is in nobody's way.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Removes a file; one that is not there is no error.

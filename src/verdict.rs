@@ -73,12 +73,18 @@ impl Verdicts {
     pub fn put(&mut self, server: &HostPort, asked: &Host, verdict: Verdict, now: Instant) -> bool {
         let before = self.known.get(server).and_then(|names| names.get(asked)).map(|known| &known.verdict);
         let is_news = before != Some(&verdict);
-        self.restore(server.clone(), asked.clone(), Known { verdict, since: now });
+        self.insert(server.clone(), asked.clone(), Known { verdict, since: now });
         is_news
     }
 
-    /// Takes over what the state directory had.
-    pub fn restore(&mut self, server: HostPort, asked: Host, known: Known) {
+    /// Takes over what the state directory had, as far as it still counts.
+    pub fn restore(&mut self, server: HostPort, asked: Host, known: Known, now: Instant) {
+        if now < known.until() {
+            self.insert(server, asked, known);
+        }
+    }
+
+    fn insert(&mut self, server: HostPort, asked: Host, known: Known) {
         if self.count >= MOST {
             // Verdicts are cheap to find anew.
             self.known.clear();

@@ -91,12 +91,14 @@ async fn resolve_a_name() {
         answer["records"],
         json!([{"owner": "_x-puppet._tcp.lab.test", "records": 3, "ttl_seconds": 42, "nameserver": nameserver, "freshness": "live", "error": null}])
     );
+    let nothing = json!({"state": "good", "cause": null, "hold_seconds": null, "usual_ms": null, "pinned": false,
+                         "certificates": []});
     let expected = json!([
-        {"host": "compile1.lab.test", "port": 8140, "priority": 10, "weight": 0,
+        {"host": "compile1.lab.test", "port": 8140, "priority": 10, "weight": 0, "remembered": nothing,
          "addresses": ["2001:db8::1", "192.0.2.1"], "ttl_seconds": 77, "problem": null},
-        {"host": "compile2.lab.test", "port": 8240, "priority": 20, "weight": 5,
+        {"host": "compile2.lab.test", "port": 8240, "priority": 20, "weight": 5, "remembered": nothing,
          "addresses": ["192.0.2.2"], "ttl_seconds": 60, "problem": null},
-        {"host": "nowhere.lab.test", "port": 8140, "priority": 30, "weight": 0,
+        {"host": "nowhere.lab.test", "port": 8140, "priority": 30, "weight": 0, "remembered": nothing,
          "addresses": [], "ttl_seconds": null, "problem": "has no address in DNS"},
     ]);
     assert_eq!(answer["servers"], expected);

@@ -19,14 +19,15 @@ use socket2::Socket;
 use support::command::{Host, Running};
 use support::dns::Dns;
 use support::eventually;
-use support::tcp::{Raw, ask, begin, tunnel};
+use support::tcp::{Raw, ask, begin, refusing, tunnel};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 /// A binary on a port of its own, with DNS and one compile server.
 struct Site {
-    _dns: Dns,
+    dns: Dns,
     server: Raw,
+    host: Host,
     daemon: Running,
 }
 
@@ -40,7 +41,7 @@ impl Site {
             dns.address()
         ));
         let daemon = host.run().await;
-        Site { _dns: dns, server, daemon }
+        Site { dns, server, host, daemon }
     }
 
     /// Opens tunnels.
@@ -129,6 +130,24 @@ async fn no_system_call_after_the_last_connection() {
         ask(site.daemon.address(), target).await;
     }
     eventually("every connection has had its line", || site.daemon.connections() == 22).await;
+    eventually("no socket is left but the listener", || sockets(site.daemon.pid()).len() == 1).await;
+    assert_no_system_call(&site).await;
+}
+
+/// What is learnt is written by a thread of its own, which does not stay.
+#[tokio::test]
+async fn one_thread_and_no_system_call_after_something_was_written() {
+    let site = Site::start().await;
+    let gone = refusing();
+    site.dns.set_addresses("compile2.lab.test", 60, &[gone.ip()]).await;
+    let port = site.server.address().port();
+    let records = [(0, 0, gone.port(), "compile2.lab.test"), (1, 0, port, "compile1.lab.test")];
+    site.dns.set_srv("_x-puppet._tcp.lab.test", 60, &records).await;
+    drop(site.tunnels(5).await);
+    eventually("every connection has had its line", || site.daemon.connections() == 5).await;
+    let memory = site.host.state().join("memory.json");
+    eventually("it is written", || fs::read_to_string(&memory).is_ok_and(|text| text.contains("refused"))).await;
+    eventually("one thread is left", || site.threads() == 1).await;
     eventually("no socket is left but the listener", || sockets(site.daemon.pid()).len() == 1).await;
     assert_no_system_call(&site).await;
 }

@@ -1,5 +1,7 @@
 //! `puppet-shim resolve`: where a name would go, and why.
 
+mod remembered;
+
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -7,13 +9,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
-use crate::config::{self, Config, Foreign};
+use self::remembered::Remembered;
+use crate::config::{self, Config, Foreign, RoleConfig};
 use crate::daemon::Site;
 use crate::discovery::srv::{self, Srv};
 use crate::discovery::{Found, Source};
-use crate::host::{HostError, HostPort, split_port};
+use crate::host::{Host, HostError, HostPort, split_port};
 use crate::listen::leads_back;
+use crate::memory;
+use crate::pick::{self, Pick};
+use crate::pin::Set;
+use crate::pool::{Pool, Wanted};
 use crate::role::{Asked, Role, Row, Via};
 use crate::state::StateDirectory;
 
@@ -26,8 +34,9 @@ const NO_NAME: u8 = 64;
 /// Show where a name or role would go, and why
 ///
 /// Asks DNS as the daemon would and prints how the name is classified and by which row of the (name, port) table, the
-/// records asked for, the targets with priority, weight, addresses and TTL, and the order in which they would be tried.
-/// The order is drawn anew each time. Exits with 1 where there is no server to try.
+/// records asked for, the targets with priority, weight, addresses and TTL, what the daemon has written down of each, and
+/// the order in which they would be tried. What is drawn by weight is drawn anew each time. Exits with 1 where there is
+/// no server to try.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ResolveArgs {
     /// A server's name as the agent would ask for it, or a role: ca, compile, files, report
@@ -98,17 +107,24 @@ pub struct Candidate {
     pub ttl_seconds: Option<u64>,
     /// Why it would not be tried, or could not.
     pub problem: Option<String>,
+    /// What the daemon has written down of it.
+    pub remembered: Remembered,
 }
 
 /// Runs the command.
 pub fn resolve(args: &ResolveArgs) -> ExitCode {
-    let config = config::in_force(args.config.as_deref(), &StateDirectory::find());
+    let state = StateDirectory::find();
+    let config = config::in_force(args.config.as_deref(), &state);
     let mut err = io::stderr().lock();
     for diagnostic in &config.diagnostics {
         let _ = writeln!(err, "{diagnostic}");
     }
     if config.origin.is_fallback() {
         let _ = writeln!(err, "resolving with {}", config.origin);
+    }
+    let mut pool = Pool::new(config.config.timeouts.pin);
+    if let Err(forgotten) = memory::peek(&state, &mut pool) {
+        let _ = writeln!(err, "puppet-shim: {forgotten}; resolving without what is remembered of the servers");
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
@@ -117,7 +133,7 @@ pub fn resolve(args: &ResolveArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let resolution = match runtime.block_on(answer(&config.config, &args.what)) {
+    let resolution = match runtime.block_on(answer(&config.config, &args.what, &mut pool)) {
         Ok(resolution) => resolution,
         Err(error) => {
             let _ = writeln!(
@@ -138,9 +154,10 @@ pub fn resolve(args: &ResolveArgs) -> ExitCode {
     if told.is_ok() && usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Looks everything up as a connection would.
-pub async fn answer(config: &Config, what: &str) -> Result<Resolution, HostError> {
+/// Looks everything up as a connection would. `pool`: what is remembered of the servers.
+pub async fn answer(config: &Config, what: &str, pool: &mut Pool) -> Result<Resolution, HostError> {
     let site = Site::new(config);
+    let mut name = None;
     let mut resolution = Resolution {
         asked: what.into(),
         row: None,
@@ -151,17 +168,18 @@ pub async fn answer(config: &Config, what: &str) -> Result<Resolution, HostError
         source: None,
         servers: Vec::new(),
     };
-    let found = match site.table.role(what) {
-        Some(role) => {
-            let nobody = Asked { via: Via::Tls, host: None, port: SERVER_PORT };
-            let mut asked = nobody.clone();
-            // A role is asked for by the first of its own names.
-            asked.host = role.names.first().and_then(|name| name.parse().ok());
-            resolution.because = "the role itself was asked for".into();
-            resolution.role = Some(role.role.clone());
-            site.discovery.servers(&site.table, role, &asked).await
-        }
-        None => by_name(config, &site, what, &mut resolution).await?,
+    let found = if let Some(role) = site.table.role(what) {
+        let nobody = Asked { via: Via::Tls, host: None, port: SERVER_PORT };
+        let mut asked = nobody.clone();
+        // A role is asked for by the first of its own names.
+        asked.host = role.names.first().and_then(|name| name.parse().ok());
+        resolution.because = "the role itself was asked for".into();
+        resolution.role = Some(role.role.clone());
+        site.discovery.servers(&site.table, role, &asked).await
+    } else {
+        let (host, port) = split_port(what)?;
+        name = Some(host.clone());
+        by_name(config, &site, host, port, &mut resolution).await?
     };
     for step in &found.steps {
         resolution.records.push(match &step.result {
@@ -184,15 +202,46 @@ pub async fn answer(config: &Config, what: &str) -> Result<Resolution, HostError
         });
     }
     resolution.source = found.source;
-    for server in srv::order(&found.servers, &mut fastrand::Rng::new()) {
-        resolution.servers.push(candidate(config, &site, &server).await);
+    let role = resolution.role.as_ref();
+    let set = Set::of(&found.servers);
+    let pinned = role.and_then(|role| pool.pins.get(role, &set, Instant::now()).cloned());
+    let wanted = Wanted { role, name: name.as_ref().filter(|_| role.is_some() && config.certificates.check) };
+    for server in order(&site, &found.servers, &set, wanted, pool) {
+        let Some(host) = &server.target else { continue };
+        let known = HostPort { host: host.clone(), port: server.port };
+        let remembered = Remembered::of(pool, &known, name.as_ref(), pinned.as_ref(), Instant::now());
+        resolution.servers.push(candidate(config, &site, &server, pool, remembered).await);
     }
     Ok(resolution)
 }
 
+/// As a connection would try them.
+fn order(site: &Site, servers: &[Srv], set: &Set, wanted: Wanted<'_>, pool: &mut Pool) -> Vec<Srv> {
+    let mut left = match wanted.role.and_then(|role| site.table.role(role.as_str())) {
+        Some(RoleConfig { balance, prefer, .. }) => {
+            let pick = Pick { balance: *balance, prefer, key: &site.key };
+            pick::order(servers, &pick, pool.rng())
+        }
+        None => srv::order(servers, pool.rng()),
+    };
+    let lineup = pool.line_up(left.clone(), set, wanted, Instant::now());
+    let candidates = lineup.candidates.into_iter().chain(lineup.last_resort);
+    let record = candidates.filter_map(|candidate| {
+        let HostPort { host, port } = candidate.server;
+        let at = left.iter().position(|srv| srv.port == port && srv.target.as_ref() == Some(&host))?;
+        Some(left.remove(at))
+    });
+    record.collect()
+}
+
 /// A name goes through the table, as CONNECT would take it.
-async fn by_name(config: &Config, site: &Site, what: &str, resolution: &mut Resolution) -> Result<Found, HostError> {
-    let (host, port) = split_port(what)?;
+async fn by_name(
+    config: &Config,
+    site: &Site,
+    host: Host,
+    port: Option<u16>,
+    resolution: &mut Resolution,
+) -> Result<Found, HostError> {
     let asked = Asked { via: Via::Connect, host: Some(host.clone()), port: port.unwrap_or(SERVER_PORT) };
     resolution.asked = asked.to_string();
     let (row, role) = site.table.classify(&asked);
@@ -233,7 +282,8 @@ async fn by_name(config: &Config, site: &Site, what: &str, resolution: &mut Reso
     Ok(site.discovery.servers(&site.table, role, &asked).await)
 }
 
-async fn candidate(config: &Config, site: &Site, server: &Srv) -> Candidate {
+/// One server, with its addresses and what is remembered of it.
+async fn candidate(config: &Config, site: &Site, server: &Srv, pool: &Pool, remembered: Remembered) -> Candidate {
     let mut candidate = Candidate {
         host: server.target.as_ref().map(ToString::to_string).unwrap_or_default(),
         port: server.port,
@@ -242,10 +292,12 @@ async fn candidate(config: &Config, site: &Site, server: &Srv) -> Candidate {
         addresses: Vec::new(),
         ttl_seconds: None,
         problem: None,
+        remembered,
     };
     let Some(host) = &server.target else { return candidate };
     match site.discovery.addresses(host).await {
-        Ok(found) => {
+        Ok(mut found) => {
+            pool.sort_addresses(&mut found.ips, server.port, None, Instant::now());
             if found.ips.iter().all(|ip| leads_back((*ip, server.port).into(), &config.listen)) {
                 candidate.problem = Some("leads back to puppet-shim's own listener".into());
             }
@@ -303,6 +355,9 @@ impl Resolution {
             match &server.problem {
                 Some(problem) => writeln!(out, "  {problem}")?,
                 None => writeln!(out)?,
+            }
+            for line in server.remembered.lines() {
+                writeln!(out, "         {line}")?;
             }
         }
         Ok(())

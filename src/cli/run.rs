@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::task::Poll;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,6 +21,9 @@ const NOT_BOUND: u8 = 69;
 
 /// Descriptors beside those of the connections: listeners, log, DNS.
 const SPARE_DESCRIPTORS: u64 = 64;
+
+/// The state directory is written by a thread of its own, which ends so long after.
+const WRITER_LINGERS: Duration = Duration::from_millis(100);
 
 /// Carry the agent's connections, until SIGTERM or SIGINT
 ///
@@ -39,7 +43,9 @@ pub fn run(args: &RunArgs) -> ExitCode {
     let state = StateDirectory::find();
     let found = configure(args, &state);
     raise_descriptor_limit(&found.config);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_io().enable_time().max_blocking_threads(1).thread_keep_alive(WRITER_LINGERS);
+    let runtime = match runtime.build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -84,6 +90,7 @@ async fn serve(found: &InForce, state: &StateDirectory) -> Result<(), BuildError
         found.accept(state).iter().for_each(say);
     }
     tokio::spawn(heed_not(hangup.ok()));
+    let daemon = daemon.with_state(state.clone());
     daemon.run(first_of(signals.into_iter().filter_map(Result::ok).collect())).await;
     Ok(())
 }

@@ -1,0 +1,111 @@
+//! Writes down what is remembered when it has changed, beside the one thread that carries the tunnels.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+use super::{FILE, LIMIT, clock, to_json};
+use crate::connection::Shared;
+use crate::state::StateDirectory;
+
+/// Keeps the file in the state directory up to date.
+pub struct Keeper {
+    shared: Arc<Shared>,
+    state: StateDirectory,
+    /// Held by who writes: there is one write at a time, and a later one never comes before an earlier.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    progress: Mutex<Progress>,
+}
+
+/// What has become of the writes.
+#[derive(Default)]
+struct Progress {
+    /// What the last one to succeed has written was remembered then; `None`: none has.
+    written: Option<Instant>,
+    /// Whether the last one failed, which has been said.
+    failed: bool,
+}
+
+impl Keeper {
+    /// Nothing is written yet.
+    pub fn new(shared: Arc<Shared>, state: StateDirectory) -> Self {
+        Keeper { shared, state, turn: Arc::default(), progress: Mutex::default() }
+    }
+
+    /// Begins to write, if something has changed that is worth it, and does not wait for it. A disk may take seconds,
+    /// so a thread of its own writes, which ends soon after.
+    pub fn keep(self: &Arc<Self>) {
+        // Who is writing looks for further changes afterwards.
+        let Ok(turn) = self.turn.clone().try_lock_owned() else { return };
+        if let Some(memory) = self.changed() {
+            tokio::spawn(self.clone().write(memory, turn));
+        }
+    }
+
+    /// Writes for the last time, and waits for it: a pin lasts from the moment of its last use, which is no change that
+    /// would have been written before.
+    pub async fn finish(&self) {
+        let _turn = self.turn.lock().await;
+        let Some(memory) = self.changed().or_else(|| self.used()) else { return };
+        let at = Instant::now();
+        let result = write(&self.state, memory);
+        self.note(result, at);
+    }
+
+    async fn write(self: Arc<Self>, memory: io::Result<Vec<u8>>, _turn: OwnedMutexGuard<()>) {
+        let mut next = Some(memory);
+        while let Some(memory) = next {
+            let (state, at) = (self.state.clone(), Instant::now());
+            let result = spawn_blocking(move || write(&state, memory)).await.unwrap_or_else(|gone| Err(gone.into()));
+            self.note(result, at);
+            next = self.changed();
+        }
+    }
+
+    /// What is to be written, if something has changed.
+    fn changed(&self) -> Option<io::Result<Vec<u8>>> {
+        let mut pool = self.shared.pool();
+        pool.take_changed().then(|| Ok(to_json(&pool, Instant::now(), clock())?))
+    }
+
+    /// What is to be written, if pins have been used since, or the last write failed.
+    fn used(&self) -> Option<io::Result<Vec<u8>>> {
+        let (pool, progress, now) = (self.shared.pool(), self.progress(), Instant::now());
+        let is_newer = |used| progress.written.is_none_or(|written| used > written);
+        let used = pool.pins.live(now).any(|(_, pin)| pin.tunnels > 0 || is_newer(pin.used));
+        (used || progress.failed).then(|| Ok(to_json(&pool, now, clock())?))
+    }
+
+    /// One warning, not one for each connection.
+    fn note(&self, result: io::Result<()>, at: Instant) {
+        let mut progress = self.progress();
+        match result {
+            Ok(()) => (progress.written, progress.failed) = (Some(at), false),
+            Err(error) if !progress.failed => {
+                let path = self.state.file(FILE);
+                tracing::warn!(
+                    "cannot write {}: {error}; a restart will forget what is known of the servers; let puppet-shim's user write there",
+                    path.display()
+                );
+                progress.failed = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What could not be read again is not written.
+fn write(state: &StateDirectory, memory: io::Result<Vec<u8>>) -> io::Result<()> {
+    let memory = memory?;
+    if memory.len() as u64 > LIMIT {
+        return Err(io::Error::other(format!("it would have {} bytes, more than {LIMIT}", memory.len())));
+    }
+    state.write(FILE, &memory)
+}
