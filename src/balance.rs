@@ -33,17 +33,28 @@ pub struct Scales<'a> {
 /// What two servers said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loads {
-    /// Each with its load; `None`: it did not say.
-    pub servers: [(HostPort, Option<Load>); 2],
+    /// Each with what it said.
+    pub servers: [(HostPort, Said); 2],
+}
+
+/// What a server said when it was asked how busy it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// So much.
+    Load(Load),
+    /// That it does not tell: its `auth.conf` may forbid it, or it is no puppetserver.
+    Nothing,
+    /// It was silent, or could not be reached.
+    Silence,
 }
 
 impl Loads {
-    /// Whether the second should go before the first: it is freer, or the only one that answered.
+    /// Whether the second should go before the first: it is freer, or the first is silent. One that does not tell is not
+    /// passed over for that.
     pub fn prefers_second(&self) -> bool {
         match &self.servers {
-            [(_, Some(first)), (_, Some(second))] => second.spare() > first.spare(),
-            [(_, None), (_, Some(_))] => true,
-            _ => false,
+            [(_, Said::Load(first)), (_, Said::Load(second))] => second.spare() > first.spare(),
+            [(_, first), (_, second)] => *first == Said::Silence && *second != Said::Silence,
         }
     }
 }
@@ -54,8 +65,9 @@ impl fmt::Display for Loads {
         for (n, (server, load)) in self.servers.iter().enumerate() {
             let between = if n == 0 { "" } else { "; " };
             match load {
-                Some(Load { free, waiting }) => write!(f, "{between}{server} {free} free, {waiting} waiting")?,
-                None => write!(f, "{between}{server} no answer")?,
+                Said::Load(Load { free, waiting }) => write!(f, "{between}{server} {free} free, {waiting} waiting")?,
+                Said::Nothing => write!(f, "{between}{server} does not tell")?,
+                Said::Silence => write!(f, "{between}{server} no answer")?,
             }
         }
         Ok(())
@@ -76,18 +88,20 @@ impl Scales<'_> {
                 () = &mut over => break,
             }
         }
-        Loads { servers: [(first.clone(), said_a.flatten()), (second.clone(), said_b.flatten())] }
+        let said = |said: Option<Said>| said.unwrap_or(Said::Silence);
+        Loads { servers: [(first.clone(), said(said_a)), (second.clone(), said(said_b))] }
     }
 
     /// What one server says; why it does not is told by what it does with the agent's own connection.
-    async fn ask(&self, server: &HostPort) -> Option<Load> {
-        let addresses = self.discovery.addresses(&server.host).await.ok()?;
+    async fn ask(&self, server: &HostPort) -> Said {
+        let Ok(addresses) = self.discovery.addresses(&server.host).await else { return Said::Silence };
         for ip in addresses.ips {
             if let Ok(stream) = self.dialer.connect(SocketAddr::new(ip, server.port)).await {
-                return self.prober.load(stream, self.asked.unwrap_or(&server.host)).await.ok();
+                let load = self.prober.load(stream, self.asked.unwrap_or(&server.host)).await;
+                return load.map_or(Said::Nothing, Said::Load);
             }
         }
-        None
+        Said::Silence
     }
 }
 
@@ -95,24 +109,28 @@ impl Scales<'_> {
 mod tests {
     use super::*;
 
-    fn loads(first: Option<(u32, u32)>, second: Option<(u32, u32)>) -> Loads {
-        let load = |load: Option<(u32, u32)>| load.map(|(free, waiting)| Load { free, waiting });
-        Loads {
-            servers: [("a.test:8140".parse().unwrap(), load(first)), ("b.test:8140".parse().unwrap(), load(second))],
-        }
+    fn loads(first: Said, second: Said) -> Loads {
+        Loads { servers: [("a.test:8140".parse().unwrap(), first), ("b.test:8140".parse().unwrap(), second)] }
+    }
+
+    const fn load(free: u32, waiting: u32) -> Said {
+        Said::Load(Load { free, waiting })
     }
 
     #[test]
     fn the_freer_one_goes_first() {
         for (first, second, prefers_second) in [
-            (Some((2, 0)), Some((3, 0)), true),
-            (Some((3, 0)), Some((2, 0)), false),
-            (Some((2, 0)), Some((2, 0)), false),
-            (Some((0, 4)), Some((0, 3)), true),
-            (Some((1, 0)), Some((0, 0)), false),
-            (None, Some((0, 9)), true),
-            (Some((0, 9)), None, false),
-            (None, None, false),
+            (load(2, 0), load(3, 0), true),
+            (load(3, 0), load(2, 0), false),
+            (load(2, 0), load(2, 0), false),
+            (load(0, 4), load(0, 3), true),
+            (load(1, 0), load(0, 0), false),
+            (Said::Silence, load(0, 9), true),
+            (Said::Silence, Said::Nothing, true),
+            (Said::Nothing, load(9, 0), false),
+            (load(0, 9), Said::Nothing, false),
+            (load(0, 9), Said::Silence, false),
+            (Said::Silence, Said::Silence, false),
         ] {
             assert_eq!(loads(first, second).prefers_second(), prefers_second, "{first:?} {second:?}");
         }
@@ -120,6 +138,9 @@ mod tests {
 
     #[test]
     fn in_words() {
-        assert_eq!(loads(Some((3, 1)), None).to_string(), "a.test:8140 3 free, 1 waiting; b.test:8140 no answer");
+        assert_eq!(
+            loads(load(3, 1), Said::Silence).to_string(),
+            "a.test:8140 3 free, 1 waiting; b.test:8140 no answer"
+        );
     }
 }

@@ -78,16 +78,15 @@ enum Servers {
     One(Srv),
 }
 
-/// A set's tunnel that is open.
+/// A tunnel that is open, by which a run is known to go on.
 struct Pinned {
     shared: Arc<Shared>,
-    set: Set,
     server: HostPort,
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        self.shared.pool().pins.close(&self.set, &self.server, Instant::now());
+        self.shared.pool().pins.close(&self.server, Instant::now());
     }
 }
 
@@ -155,9 +154,9 @@ async fn open(shared: &Arc<Shared>, client: &mut TcpStream, port: u16, report: &
     if let (Some(server), Some(asked)) = (lineup.beside.take(), &asked) {
         check_beside(shared, server, asked.clone(), race.dialer.source);
     }
-    let keep_pin = lineup.keep_pin;
+    let (keep_pin, is_pinned) = (lineup.keep_pin, lineup.is_pinned);
     let result = race.run(client, lineup, way.opening, &mut report.course).await;
-    learn(shared, report);
+    learn(shared, report, &way.servers, &set);
     let won = match result {
         Ok(won) => won,
         Err(lost) => return Err(refuse(lost, voice, report, timeouts.budget)),
@@ -167,9 +166,12 @@ async fn open(shared: &Arc<Shared>, client: &mut TcpStream, port: u16, report: &
     report.answered = won.sent.ne(&0).then(|| report.started.elapsed());
     report.carried.up += won.sent as u64;
     report.carried.sni = won.sni;
+    // A server that cannot have this connection for its name alone can still have the others of the run.
+    let first = report.course.tries.first();
+    let keep_pin = keep_pin || is_pinned && first.is_some_and(|t| matches!(t.did, Did::Unnamed { .. }));
     let pin = match (way.servers, report.course.tries.get(won.at)) {
         (Servers::Role(role, _), Some(Try { server, .. })) if set.servers().len() > 1 => {
-            Some(pin(shared, &role, set, server, keep_pin))
+            Some(pin(shared, &role, &set, server, keep_pin))
         }
         _ => None,
     };
@@ -182,6 +184,10 @@ async fn open(shared: &Arc<Shared>, client: &mut TcpStream, port: u16, report: &
 /// The name that the agent will look for in the server's certificate, where that is our business.
 fn wanted_name(shared: &Shared, way: &Way, report: &Report) -> Option<Host> {
     let Servers::Role(..) = way.servers else { return None };
+    if report.row == Some(Row::Target) {
+        // That very server is meant, be its certificate what it may.
+        return None;
+    }
     report.asked.as_ref()?.host.clone().filter(|_| shared.config.certificates.check)
 }
 
@@ -255,16 +261,21 @@ fn check_beside(shared: &Arc<Shared>, server: HostPort, asked: Host, source: Opt
 }
 
 /// What the candidates did counts for the next connection, too.
-fn learn(shared: &Shared, report: &Report) {
+fn learn(shared: &Shared, report: &Report, servers: &Servers, set: &Set) {
+    // Of a server that the client has named there is nothing to choose, and no end to the ports that it may name.
+    if matches!(servers, Servers::One(_)) || report.row == Some(Row::Target) {
+        return;
+    }
     let flips = shared.pool().learn(&report.course.tries, Instant::now());
-    for flip in flips {
+    // Where there is no other, nothing goes before it.
+    for flip in flips.iter().filter(|_| set.servers().len() > 1) {
         flip.tell();
     }
 }
 
-fn pin(shared: &Arc<Shared>, role: &Role, set: Set, server: &HostPort, keep_pin: bool) -> Pinned {
-    shared.pool().open(role, &set, server, keep_pin, Instant::now());
-    Pinned { shared: shared.clone(), set, server: server.clone() }
+fn pin(shared: &Arc<Shared>, role: &Role, set: &Set, server: &HostPort, keep_pin: bool) -> Pinned {
+    shared.pool().open(role, set, server, keep_pin, Instant::now());
+    Pinned { shared: shared.clone(), server: server.clone() }
 }
 
 /// A lost race, as the client is to hear of it.

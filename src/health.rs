@@ -87,12 +87,12 @@ impl<K: fmt::Display> Flip<K> {
     /// Writes the one log line of it.
     pub fn tell(&self) {
         let Flip { server, from, to, cause, hold } = self;
-        let (from, state) = (from.as_str(), to.as_str());
+        let (was, state) = (from.as_str(), to.as_str());
         if *to == Rank::Good {
-            tracing::info!(target: "puppet_shim::health", %server, state, from, %cause, "server is back");
+            tracing::info!(target: "puppet_shim::health", %server, state, was, %cause, "server is back");
         } else {
             let hold_s = hold.as_secs();
-            tracing::warn!(target: "puppet_shim::health", %server, state, from, %cause, hold_s, "others go first");
+            tracing::warn!(target: "puppet_shim::health", %server, state, was, %cause, hold_s, "others go first");
         }
     }
 }

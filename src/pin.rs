@@ -16,6 +16,10 @@ use crate::role::Role;
 /// Sets remembered at once. A host has as many as it has roles.
 const MOST: usize = 64;
 
+/// A pin that is in use all the time is chosen anew after so long: the longest that an agent's run may take, Puppet's
+/// `runtimeout`.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
 /// The servers of a role, whatever their order, priority and weight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Set(Arc<[HostPort]>);
@@ -45,10 +49,10 @@ impl Set {
 pub struct Pin {
     /// The server.
     pub server: HostPort,
-    /// Tunnels through it that are open.
-    pub tunnels: usize,
-    /// When the last one was opened or closed.
+    /// When a tunnel was last opened or closed.
     pub used: Instant,
+    /// When it was chosen.
+    pub since: Instant,
 }
 
 /// The pins of a host.
@@ -57,13 +61,15 @@ pub struct Pins {
     sets: HashMap<Set, Pin>,
     /// Which set each role had last, so that a pin survives a change of the records that leaves its server in.
     roles: HashMap<Role, Set>,
+    /// Tunnels that are open, by server.
+    tunnels: HashMap<HostPort, usize>,
     hold: Duration,
 }
 
 impl Pins {
     /// `hold`: how long a pin lasts after the close of its last tunnel.
     pub fn new(hold: Duration) -> Self {
-        Pins { sets: HashMap::new(), roles: HashMap::new(), hold }
+        Pins { sets: HashMap::new(), roles: HashMap::new(), tunnels: HashMap::new(), hold }
     }
 
     /// The server that this role's connections go to, while it is in the set.
@@ -75,32 +81,34 @@ impl Pins {
     /// A tunnel to this server has been opened: the set's next connections are to follow it. `keep`: unless they follow
     /// another one already, which could not be taken for a reason of this connection's own.
     pub fn open(&mut self, role: &Role, set: &Set, server: &HostPort, keep: bool, now: Instant) {
-        if self.sets.len() >= MOST && !self.sets.contains_key(set) {
-            let hold = self.hold;
-            self.sets.retain(|_, pin| pin.tunnels > 0 || now < pin.used + hold);
-            self.roles.clear();
-        }
+        *self.tunnels.entry(server.clone()).or_default() += 1;
+        self.make_room(set, now);
         if self.roles.get(role) != Some(set) {
             self.roles.insert(role.clone(), set.clone());
         }
-        match self.sets.get_mut(set) {
-            Some(pin) if pin.server == *server => {
-                pin.tunnels += 1;
-                pin.used = now;
-            }
-            Some(pin) if keep && (pin.tunnels > 0 || now < pin.used + self.hold) => {}
-            _ => {
-                self.sets.insert(set.clone(), Pin { server: server.clone(), tunnels: 1, used: now });
-            }
-        }
+        let before = self.sets.get(set).filter(|pin| self.is_live(pin, now));
+        let since = match before {
+            Some(pin) if pin.server == *server => pin.since,
+            Some(_) if keep => return,
+            _ => now,
+        };
+        self.sets.insert(set.clone(), Pin { server: server.clone(), used: now, since });
     }
 
     /// A tunnel to this server has been closed.
-    pub fn close(&mut self, set: &Set, server: &HostPort, now: Instant) {
-        if let Some(pin) = self.sets.get_mut(set).filter(|pin| pin.server == *server) {
-            pin.tunnels = pin.tunnels.saturating_sub(1);
-            pin.used = now;
+    pub fn close(&mut self, server: &HostPort, now: Instant) {
+        if let Some(open) = self.tunnels.get_mut(server) {
+            *open -= 1;
+            if *open == 0 {
+                self.tunnels.remove(server);
+            }
         }
+        self.sets.values_mut().filter(|pin| pin.server == *server).for_each(|pin| pin.used = now);
+    }
+
+    /// Whether a tunnel to this server is open.
+    pub fn is_open(&self, server: &HostPort) -> bool {
+        self.tunnels.contains_key(server)
     }
 
     /// Those that hold, for the state directory and for who wants to see them.
@@ -110,14 +118,16 @@ impl Pins {
 
     /// Takes over what the state directory had, as far as it still holds.
     pub fn restore(&mut self, set: Set, server: HostPort, used: Instant, now: Instant) {
-        let pin = Pin { server, tunnels: 0, used };
+        let pin = Pin { server, used, since: used };
         if self.sets.len() < MOST && self.is_live(&pin, now) && set.servers().contains(&pin.server) {
             self.sets.insert(set, pin);
         }
     }
 
+    /// A host that is never silent for long chooses anew all the same, now and then, when no tunnel is open: a server that
+    /// took over from a better one would keep it for ever.
     fn is_live(&self, pin: &Pin, now: Instant) -> bool {
-        pin.tunnels > 0 || now < pin.used + self.hold
+        self.is_open(&pin.server) || now < pin.used + self.hold && now < pin.since + LONGEST.max(self.hold)
     }
 
     /// Where the role's records have changed in the middle of a run, its pin goes along, if its server is still there.
@@ -128,11 +138,30 @@ impl Pins {
         let Some(before) = self.roles.get(role) else { return };
         let Some(pin) = self.sets.get(before).filter(|pin| self.is_live(pin, now)) else { return };
         if set.servers().contains(&pin.server) {
-            // The tunnels that are open are counted with the old set.
-            let pin = Pin { tunnels: 0, used: now, ..pin.clone() };
+            let pin = pin.clone();
+            self.make_room(set, now);
             self.sets.insert(set.clone(), pin);
             self.roles.insert(role.clone(), set.clone());
         }
+    }
+
+    /// Forgets what no longer holds, and where that is not enough, what was used longest ago.
+    fn make_room(&mut self, set: &Set, now: Instant) {
+        if self.sets.len() < MOST || self.sets.contains_key(set) {
+            return;
+        }
+        let dead: Vec<Set> =
+            self.sets.iter().filter(|(_, pin)| !self.is_live(pin, now)).map(|(set, _)| set.clone()).collect();
+        for set in &dead {
+            self.sets.remove(set);
+        }
+        if self.sets.len() >= MOST
+            && let Some(oldest) = self.sets.iter().min_by_key(|(_, pin)| pin.used).map(|(set, _)| set.clone())
+        {
+            self.sets.remove(&oldest);
+        }
+        let sets = &self.sets;
+        self.roles.retain(|_, set| sets.contains_key(set));
     }
 }
 
@@ -161,12 +190,12 @@ mod tests {
         assert_eq!(pins.get(&compile, &both, now), None);
         pins.open(&compile, &both, &server("b"), false, now);
         pins.open(&compile, &both, &server("b"), false, now);
-        now += 10 * HOLD;
+        now += 3 * HOLD;
         assert_eq!(pins.get(&compile, &both, now), Some(&server("b")));
-        pins.close(&both, &server("b"), now);
-        now += 10 * HOLD;
+        pins.close(&server("b"), now);
+        now += 3 * HOLD;
         assert_eq!(pins.get(&compile, &both, now), Some(&server("b")), "one tunnel is still open");
-        pins.close(&both, &server("b"), now);
+        pins.close(&server("b"), now);
         now += Duration::from_secs(299);
         assert_eq!(pins.get(&compile, &both, now), Some(&server("b")));
         now += Duration::from_secs(1);
@@ -189,8 +218,8 @@ mod tests {
         pins.open(&compile, &both, &server("b"), false, now);
         assert_eq!(pins.get(&compile, &both, now), Some(&server("b")));
         // What still ran through the old one changes nothing.
-        pins.close(&both, &server("a"), now);
-        assert_eq!(pins.sets[&both].tunnels, 1);
+        pins.close(&server("a"), now);
+        assert!(!pins.is_open(&server("a")) && pins.is_open(&server("b")));
         // Unless the old one was passed over for a reason of that connection's own.
         pins.open(&compile, &both, &server("a"), true, now);
         assert_eq!(pins.get(&compile, &both, now), Some(&server("b")));
@@ -205,12 +234,53 @@ mod tests {
         assert_eq!(pins.get(&compile, &set(&["a", "c"]), now), None, "it has left");
     }
 
+    /// The tunnels that are open count, whichever set they were opened for.
+    #[test]
+    fn survives_a_change_of_the_records_for_as_long_as_its_tunnel() {
+        let (mut pins, mut now) = (Pins::new(HOLD), Instant::now());
+        let compile = role("compile");
+        pins.open(&compile, &set(&["a", "b"]), &server("b"), false, now);
+        assert!(pins.get(&compile, &set(&["b", "c"]), now).is_some());
+        now += 10 * HOLD;
+        assert_eq!(pins.get(&compile, &set(&["b", "c"]), now), Some(&server("b")));
+        pins.close(&server("b"), now);
+        now += HOLD;
+        assert_eq!(pins.get(&compile, &set(&["b", "c"]), now), None);
+    }
+
+    /// A host that is never silent for five minutes would otherwise stay with a backup for ever.
+    #[test]
+    fn does_not_last_for_ever_where_nobody_is_ever_silent() {
+        let (mut pins, mut now, both) = (Pins::new(HOLD), Instant::now(), set(&["a", "b"]));
+        let compile = role("compile");
+        let began = now;
+        while pins.get(&compile, &both, now).is_some() || now == began {
+            pins.open(&compile, &both, &server("b"), false, now);
+            pins.close(&server("b"), now);
+            now += HOLD / 5;
+            assert!(now < began + 2 * LONGEST, "still pinned");
+        }
+        assert!(now >= began + LONGEST);
+    }
+
+    #[test]
+    fn records_that_change_all_the_time_take_no_more_room() {
+        let (mut pins, now) = (Pins::new(HOLD), Instant::now());
+        let compile = role("compile");
+        for n in 0..10 * MOST {
+            let changed = set(&["stays", &format!("s{n}")]);
+            pins.get(&compile, &changed, now);
+            pins.open(&compile, &changed, &server("stays"), false, now);
+            assert!(pins.sets.len() <= MOST);
+        }
+    }
+
     #[test]
     fn of_no_length_ends_with_its_tunnel() {
         let (mut pins, now, one) = (Pins::new(Duration::ZERO), Instant::now(), set(&["a"]));
         pins.open(&role("ca"), &one, &server("a"), false, now);
         assert!(pins.get(&role("ca"), &one, now).is_some());
-        pins.close(&one, &server("a"), now);
+        pins.close(&server("a"), now);
         assert_eq!(pins.get(&role("ca"), &one, now), None);
     }
 
@@ -220,7 +290,7 @@ mod tests {
         for n in 0..10 * MOST {
             let one = set(&[&format!("s{n}")]);
             pins.open(&role("ca"), &one, &one.servers()[0].clone(), false, now);
-            pins.close(&one, &one.servers()[0].clone(), now);
+            pins.close(&one.servers()[0].clone(), now);
             now += HOLD / 32;
         }
         assert!(pins.sets.len() <= MOST, "{}", pins.sets.len());

@@ -137,9 +137,7 @@ impl Pool {
                 let instead = servers.iter().position(|(server, other)| {
                     *other == priority && self.servers.rank(server, now) == rank && is_named(server)
                 });
-                if lineup.is_pinned {
-                    lineup.beside = Some(first);
-                } else if let Some(at) = instead {
+                if let Some(at) = instead.filter(|_| !lineup.is_pinned) {
                     servers[..=at].rotate_right(1);
                     lineup.beside = Some(first);
                 }
@@ -147,9 +145,8 @@ impl Pool {
         }
         lineup.candidates = servers
             .into_iter()
-            .enumerate()
-            .map(|(at, (server, _))| {
-                let check = wanted.name.is_some() && verdict(&server).is_none() && !(at == 0 && lineup.is_pinned);
+            .map(|(server, _)| {
+                let check = wanted.name.is_some() && verdict(&server).is_none();
                 Candidate { server, check }
             })
             .collect();
@@ -175,12 +172,6 @@ impl Pool {
     /// Learns from a connection's attempts. Gives the flips of servers, to be told once.
     pub fn learn(&mut self, tries: &[Try], now: Instant) -> Vec<Flip<HostPort>> {
         let winner = tries.iter().find(|t| matches!(t.did, Did::Accept | Did::Answer));
-        let has_alerted = |t: &Try| matches!(t.did, Did::Alert(_));
-        if winner.is_none() && tries.iter().any(has_alerted) && tries.iter().all(|t| has_alerted(t) || t.did.is_local())
-        {
-            // What nobody can make sense of is the client's doing.
-            return Vec::new();
-        }
         let mut flips = Vec::new();
         for t in tries {
             let (Some(addr), Some(judgement)) = (t.addr, judge(t, winner)) else { continue };
@@ -229,8 +220,12 @@ fn is_unnamed(verdict: Option<&Verdict>) -> bool {
 fn judge(t: &Try, winner: Option<&Try>) -> Option<Judgement> {
     match &t.did {
         Did::Answer => Some(Judgement::Answered(t.took)),
-        // Nothing has been asked of it, or nothing that it could answer.
-        Did::Accept | Did::LeadBack | Did::OtherFamily(_) | Did::NoAddress(_) | Did::Unnamed { .. } => None,
+        // Nothing has been asked of it, or nothing that it could answer. DNS that is slow or ill is nothing against a
+        // server, nor is what fails here.
+        Did::Accept | Did::Wait | Did::Unnamed { .. } | Did::NotFound => None,
+        did if did.is_local() => None,
+        // A hello that nobody else has answered may be one that nobody can.
+        Did::Alert(_) if winner.is_none_or(|winner| winner.did != Did::Answer) => None,
         did if did.is_pending() => match winner {
             // Who had less time than the one that answered took is not slow.
             Some(winner) => (t.took > winner.took).then(|| Judgement::Outrun(t.did.to_string())),
@@ -247,11 +242,7 @@ fn judge_server(server: &HostPort, tries: &[Try], winner: Option<&Try>) -> Optio
     }
     let mut worst = None;
     for t in tries.iter().filter(|t| t.server == *server) {
-        let judgement = match &t.did {
-            Did::NoAddress(why) if why.is_failure() => Some(Judgement::Failed(t.did.to_string())),
-            _ => judge(t, winner),
-        };
-        match judgement {
+        match judge(t, winner) {
             // One address that may yet answer is hope enough.
             Some(Judgement::Outrun(cause)) => return Some(Judgement::Outrun(cause)),
             None if t.did.is_pending() => return None,

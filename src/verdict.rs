@@ -86,13 +86,23 @@ impl Verdicts {
 
     fn insert(&mut self, server: HostPort, asked: Host, known: Known) {
         if self.count >= MOST {
-            // Verdicts are cheap to find anew.
-            self.known.clear();
-            self.count = 0;
+            self.make_room();
         }
         if self.known.entry(server).or_default().insert(asked, known).is_none() {
             self.count += 1;
         }
+    }
+
+    /// Forgets the older half: of names that somebody makes up none is asked for again.
+    fn make_room(&mut self) {
+        let mut stamps: Vec<_> = self.all().map(|(.., known)| known.since).collect();
+        stamps.sort_unstable();
+        let Some(middle) = stamps.get(stamps.len() / 2).copied() else { return };
+        for names in self.known.values_mut() {
+            names.retain(|_, known| known.since > middle);
+        }
+        self.known.retain(|_, names| !names.is_empty());
+        self.count = self.known.values().map(HashMap::len).sum();
     }
 
     /// Everything that is known, for the state directory and for who wants to see it.

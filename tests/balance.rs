@@ -110,11 +110,10 @@ async fn the_load_stands_in_the_log() {
     let load = lines[0].get("load").unwrap();
     for part in [
         format!("compiler0.lab.test:{} 2 free, 1 waiting", site.servers[0].address().port()),
-        format!("compiler1.lab.test:{} no answer", site.servers[1].address().port()),
+        format!("compiler1.lab.test:{} does not tell", site.servers[1].address().port()),
     ] {
         assert!(load.contains(&part), "{part} is not in {load}");
     }
-    assert!(lines[0].get("server").unwrap().starts_with("compiler0."), "{}", lines[0]);
 }
 
 /// Only when a run begins.

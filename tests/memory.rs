@@ -18,6 +18,7 @@ use serde_json::Value;
 use support::command::{Host, Running, ending, text};
 use support::dns::Dns;
 use support::eventually;
+use support::hello::with_sni;
 use support::raw;
 use support::tcp::{Answer, Named, ask, refusing};
 use tokio::time::Instant;
@@ -34,7 +35,7 @@ async fn host(dns: &Dns, servers: &[(u16, SocketAddr)], more: &str) -> Host {
     }
     dns.set_srv(COMPILE, 60, &records).await;
     Host::new(&format!(
-        "listen = [\"127.0.0.1:0\"]\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\n{more}",
+        "listen = [\"127.0.0.1:0\"]\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\ncertificates.check = false\n{more}",
         dns.address()
     ))
 }
@@ -222,7 +223,7 @@ async fn a_kill_leaves_a_whole_file() {
                     let connect = support::client::connect_request("puppet:8140");
                     loop {
                         // It is killed in the middle.
-                        let _ = raw::exchange(address, &[connect.as_bytes()]).await;
+                        let _ = raw::exchange(address, &[connect.as_bytes(), &with_sni(None)]).await;
                     }
                 })
             })

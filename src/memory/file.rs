@@ -106,7 +106,7 @@ pub fn to_json(pool: &Pool, now: Instant, wall: SystemTime) -> serde_json::Resul
             set: set.servers().iter().cloned().map(Text).collect(),
             server: pin.server.clone(),
             // A tunnel that is open is use.
-            used: clocks.stamp(if pin.tunnels > 0 { now } else { pin.used }),
+            used: clocks.stamp(if pool.pins.is_open(&pin.server) { now } else { pin.used }),
         })
         .collect();
     let mut verdicts: Vec<_> = pool
@@ -323,7 +323,7 @@ mod tests {
         pool.learn(&tries, now);
         let compile = Role::new("compile");
         pool.open(&compile, &both(), &server("b"), false, now);
-        pool.pins.close(&both(), &server("b"), now);
+        pool.pins.close(&server("b"), now);
         pool.conclude(&server("a"), &name(), Verdict::Unnamed { has: "x, y".into() }, now);
         pool.conclude(&server("b"), &name(), Verdict::Named, now);
         pool

@@ -75,7 +75,7 @@ impl Keeper {
     fn used(&self) -> Option<io::Result<Vec<u8>>> {
         let (pool, progress, now) = (self.shared.pool(), self.progress(), Instant::now());
         let is_newer = |used| progress.written.is_none_or(|written| used > written);
-        let used = pool.pins.live(now).any(|(_, pin)| pin.tunnels > 0 || is_newer(pin.used));
+        let used = pool.pins.live(now).any(|(_, pin)| pool.pins.is_open(&pin.server) || is_newer(pin.used));
         (used || progress.failed).then(|| Ok(to_json(&pool, now, clock())?))
     }
 
