@@ -2,8 +2,8 @@
 //!
 //! A server is never asked how it is: what it did with real connections is all that is known of it. One that failed is
 //! *down* for a while, one that was outrun by another is *slow* for a while; each time longer, with jitter, so that a
-//! fleet does not come back to it at the same moment. After that the next connection tries it again, with a short head
-//! start only.
+//! fleet does not come back to it at the same moment. After that it is *doubtful*: one connection tries it again, with a
+//! short head start only. An answer clears it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,6 +30,18 @@ const LONGEST_STAGGER: Duration = Duration::from_secs(2);
 
 /// Head start of a server that is tried again, doubled each time: its hold-downs grow, and so may what a try costs.
 const TRIAL: Duration = Duration::from_millis(50);
+
+/// Every so many times a server that is tried again is given as long as it usually takes, and a quarter more,
+const PATIENT: u32 = 4;
+
+/// but no longer than that. One that takes longer, where others do not, may be left alone.
+const LONGEST_TRIAL: Duration = Duration::from_secs(1);
+
+/// While one connection tries a server again, others keep off it, for no longer than that.
+const TRYING: Duration = Duration::from_secs(2);
+
+/// A server that has not been in trouble for so long has a clean slate.
+const FORGIVEN: Duration = Duration::from_secs(10 * 60);
 
 /// Servers remembered at once. A host has a handful.
 const MOST: usize = 1024;
@@ -112,6 +124,10 @@ pub struct Record {
     pub trouble: Option<Trouble>,
     /// How often in a row, or nearly so, it has been in trouble.
     pub times: u32,
+    /// How often it has been in trouble since it last answered, however long ago.
+    pub misses: u32,
+    /// When its last trouble ended with an answer.
+    pub recovered: Option<Instant>,
 }
 
 /// What is against a server.
@@ -125,6 +141,8 @@ pub struct Trouble {
     pub since: Instant,
     /// Until when it counts.
     pub until: Instant,
+    /// Until when it counts all the same, since a connection is trying whether it is over.
+    pub trying: Option<Instant>,
 }
 
 impl<K: Clone + Eq + Hash> Default for Health<K> {
@@ -137,8 +155,21 @@ impl<K: Clone + Eq + Hash> Health<K> {
     /// How it stands now.
     pub fn rank(&self, server: &K, now: Instant) -> Rank {
         match self.trouble(server) {
-            Some(trouble) if now < trouble.until => trouble.rank,
+            Some(trouble) if now < trouble.until || trouble.trying.is_some_and(|until| now < until) => trouble.rank,
             _ => Rank::Good,
+        }
+    }
+
+    /// Since when nobody knows whether it is up again: its time is over, and it has not answered since.
+    pub fn doubtful(&self, server: &K, now: Instant) -> Option<Instant> {
+        let trouble = self.trouble(server)?;
+        (self.rank(server, now) == Rank::Good).then_some(trouble.until)
+    }
+
+    /// A connection is about to find out whether it is up again; that is enough of them.
+    pub fn try_again(&mut self, server: &K, now: Instant) {
+        if let Some(trouble) = self.known.get_mut(server).and_then(|record| record.trouble.as_mut()) {
+            trouble.trying = Some(now + TRYING);
         }
     }
 
@@ -150,13 +181,17 @@ impl<K: Clone + Eq + Hash> Health<K> {
     /// How long to wait for its answer before another one is started too, 50 ms to 2 s.
     pub fn stagger(&self, server: &K) -> Duration {
         let Some(record) = self.known.get(server) else { return STAGGER };
-        // A site whose servers are all slow must not get twice the handshakes because of us.
-        let usual = record.usual.map(|usual| 2 * usual);
         if record.trouble.is_none() {
-            return usual.unwrap_or(STAGGER).clamp(STAGGER, LONGEST_STAGGER);
+            // A site whose servers are all slow must not get twice the handshakes because of us.
+            return record.usual.map_or(STAGGER, |usual| 2 * usual).clamp(STAGGER, LONGEST_STAGGER);
         }
-        let trial = TRIAL * 2u32.saturating_pow(record.times.saturating_sub(1).min(8));
-        trial.max(usual.unwrap_or_default()).min(STAGGER)
+        let usual = record.usual.unwrap_or_default();
+        // Now and then it has as long as it usually needs: else one that always takes long would never come back.
+        if record.misses > 0 && record.misses.is_multiple_of(PATIENT) {
+            return usual.mul_f64(1.25).clamp(STAGGER, LONGEST_TRIAL);
+        }
+        let trial = TRIAL * 2u32.saturating_pow(record.misses.saturating_sub(1).min(8));
+        trial.max(usual).min(STAGGER)
     }
 
     /// Remembers what a server did. Gives the flip, if it is one.
@@ -175,28 +210,32 @@ impl<K: Clone + Eq + Hash> Health<K> {
         let (to, cause) = match judgement {
             Judgement::Answered(took) => {
                 record.usual = Some(record.usual.map_or(took, |usual| (3 * usual + took) / 4));
-                let trouble = record.trouble.take()?;
+                record.misses = 0;
+                record.trouble.take()?;
+                record.recovered = Some(now);
                 let cause = format!("answered in {} ms", took.as_millis());
-                // Whoever flaps is not let off: `times` goes back only once it has been good for long.
-                if now.saturating_duration_since(trouble.until) > LONGEST {
-                    record.times = 0;
-                }
                 return Some(Flip { server: server.clone(), from, to: Rank::Good, cause, hold: Duration::ZERO });
             }
             // Whoever was down and is outrun on trial is not known to be up.
             Judgement::Outrun(cause) => (from.max(Rank::Slow), cause),
             Judgement::Failed(cause) => (Rank::Down, cause),
         };
-        let long_ago = |trouble: &Trouble| now.saturating_duration_since(trouble.until) > 2 * LONGEST;
-        if record.trouble.as_ref().is_some_and(long_ago) {
+        // One event that many connections meet is one failure.
+        if record.trouble.as_ref().is_some_and(|was| now < was.until && to <= was.rank) {
+            return None;
+        }
+        // Whoever flaps is not let off, whoever fails once a week is.
+        let last = record.trouble.as_ref().map(|trouble| trouble.until).or(record.recovered);
+        if last.is_some_and(|last| now.saturating_duration_since(last) > FORGIVEN) {
             record.times = 0;
         }
         record.times = record.times.saturating_add(1);
+        record.misses = record.misses.saturating_add(1);
         let first = if to == Rank::Down { DOWN } else { SLOW };
         let hold = (first * 2u32.saturating_pow((record.times - 1).min(8))).min(LONGEST);
         let hold = hold.mul_f64(0.5 + rng.f64() / 2.0);
         let since = record.trouble.as_ref().filter(|was| was.rank == to).map_or(now, |was| was.since);
-        record.trouble = Some(Trouble { rank: to, cause: cause.clone(), since, until: now + hold });
+        record.trouble = Some(Trouble { rank: to, cause: cause.clone(), since, until: now + hold, trying: None });
         (from != to).then(|| Flip { server: server.clone(), from, to, cause, hold })
     }
 
@@ -212,13 +251,19 @@ impl<K: Clone + Eq + Hash> Health<K> {
         }
     }
 
-    /// Forgets what matters least: servers with nothing against them, then everything.
+    /// Forgets what matters least: servers with nothing against them, then those whose time is over soonest.
     fn make_room(&mut self, now: Instant) {
         if self.known.len() >= MOST {
             self.known.retain(|_, record| record.trouble.as_ref().is_some_and(|trouble| now < trouble.until));
         }
-        if self.known.len() >= MOST {
-            self.known.clear();
+        if self.known.len() < MOST {
+            return;
+        }
+        let until = |record: &Record| record.trouble.as_ref().map(|trouble| trouble.until);
+        let mut ends: Vec<_> = self.known.values().map(until).collect();
+        ends.sort_unstable();
+        if let Some(middle) = ends.get(ends.len() / 2).copied() {
+            self.known.retain(|_, record| until(record) > middle);
         }
     }
 }
@@ -336,12 +381,83 @@ mod tests {
         assert_eq!(bench.health.stagger(&"a"), LONGEST_STAGGER);
     }
 
+    /// However long ago each of them was.
+    #[test]
+    fn a_failure_now_and_then_is_held_against_nobody() {
+        let mut bench = Bench::new();
+        for _ in 0..20 {
+            bench.judge(failed());
+            assert!(bench.hold() <= DOWN, "{:?}", bench.hold());
+            bench.now += bench.hold();
+            bench.judge(answered(1));
+            bench.now += 2 * FORGIVEN;
+        }
+    }
+
+    #[test]
+    fn while_one_tries_it_counts_for_the_others() {
+        let mut bench = Bench::new();
+        bench.judge(outrun());
+        assert_eq!(bench.health.doubtful(&"a", bench.now), None, "it is held back");
+        bench.now += bench.hold();
+        assert_eq!(bench.health.doubtful(&"a", bench.now), Some(bench.now));
+        bench.health.try_again(&"a", bench.now);
+        assert_eq!((bench.rank(), bench.health.doubtful(&"a", bench.now)), (Rank::Slow, None));
+        // Whoever tried it may have come to nothing, its client gone.
+        bench.now += TRYING;
+        assert_eq!(bench.rank(), Rank::Good);
+        bench.health.try_again(&"a", bench.now);
+        bench.judge(answered(5));
+        assert_eq!(bench.rank(), Rank::Good);
+        bench.health.try_again(&"a", bench.now);
+        assert_eq!(bench.rank(), Rank::Good, "there is nothing to try");
+    }
+
+    /// Else it would never come back: it is outrun in each trial.
+    #[test]
+    fn who_always_takes_long_has_long_enough_now_and_then() {
+        let mut bench = Bench::new();
+        bench.judge(answered(700));
+        let mut staggers = Vec::new();
+        for _ in 0..8 {
+            bench.judge(outrun());
+            // They are as far apart as an agent's runs.
+            bench.now += 3 * FORGIVEN;
+            staggers.push(u64::try_from(bench.health.stagger(&"a").as_millis()).unwrap());
+        }
+        assert_eq!(staggers, [250, 250, 250, 875, 250, 250, 250, 875]);
+        bench.judge(answered(700));
+        assert_eq!(bench.health.stagger(&"a"), Duration::from_millis(1400), "back in its rights");
+        for _ in 0..8 {
+            bench.judge(answered(9000));
+        }
+        for _ in 0..PATIENT {
+            bench.judge(failed());
+            bench.now += bench.hold();
+        }
+        assert_eq!(bench.health.stagger(&"a"), LONGEST_TRIAL);
+    }
+
+    /// Of one that has not answered yet nobody knows how long it takes.
+    #[test]
+    fn a_trial_gets_longer_however_far_apart_they_are() {
+        let mut bench = Bench::new();
+        for expected in [50, 100, 200, 250, 250] {
+            bench.judge(outrun());
+            bench.now += 3 * FORGIVEN;
+            assert_eq!(bench.health.stagger(&"a"), Duration::from_millis(expected));
+        }
+    }
+
     #[test]
     fn a_trial_is_short_at_first() {
         let mut bench = Bench::new();
         for expected in [50, 100, 200, 250, 250] {
             bench.judge(failed());
+            // The same event once more is no further failure.
+            bench.judge(failed());
             assert_eq!(bench.health.stagger(&"a"), Duration::from_millis(expected));
+            bench.now += bench.hold();
         }
     }
 

@@ -98,8 +98,9 @@ impl Pool {
 
     /// The order in which to try the servers of a set. `order`: as SRV and the settings have it.
     ///
-    /// What is down comes last, what is slow before it, and if all are, then nothing is left out all the same. The
-    /// server of the run that is under way comes first, unless it is one of these.
+    /// What is down comes last, what is slow before it, what may be up again before that, and if all are, then nothing is
+    /// left out all the same. One of those that may be up again is tried in its old place, by one connection at a time.
+    /// The server of the run that is under way comes first, unless it is one of these.
     pub fn line_up(&mut self, order: Vec<Srv>, set: &Set, wanted: Wanted<'_>, now: Instant) -> Lineup {
         let mut servers: Vec<(HostPort, u16)> = order
             .into_iter()
@@ -112,7 +113,11 @@ impl Pool {
             let candidates = [Candidate { server: server.clone(), check: false }].into();
             return Lineup { candidates, beside, ..Lineup::default() };
         }
-        servers.sort_by_key(|(server, _)| self.servers.rank(server, now));
+        let trial = self.to_be_tried_again(&servers, now);
+        servers.sort_by_key(|(server, _)| {
+            let rank = self.servers.rank(server, now);
+            (rank, trial.as_ref() != Some(server) && self.servers.doubtful(server, now).is_some())
+        });
         let mut lineup = Lineup::default();
         let pinned = wanted.role.and_then(|role| self.pinned(role, set, now));
         if let Some(at) = pinned.and_then(|pinned| servers.iter().position(|(server, _)| *server == pinned)) {
@@ -143,6 +148,10 @@ impl Pool {
                 }
             }
         }
+        if let Some(trial) = trial.filter(|trial| servers.first().is_some_and(|(server, _)| server == trial)) {
+            self.servers.try_again(&trial, now);
+        }
+        let verdict = |server: &HostPort| wanted.name.and_then(|name| self.verdicts.get(server, name, now));
         lineup.candidates = servers
             .into_iter()
             .map(|(server, _)| {
@@ -203,6 +212,15 @@ impl Pool {
     /// Whether there is something to write down, asked once.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
+    }
+
+    /// The one server that may be up again and goes before those that have nothing against them, if there are any: a
+    /// connection pays for one trial at most. The one that has waited longest, so that each has its turn.
+    fn to_be_tried_again(&self, servers: &[(HostPort, u16)], now: Instant) -> Option<HostPort> {
+        let free = servers.iter().position(|(server, _)| self.servers.trouble(server).is_none())?;
+        let before =
+            servers[..free].iter().filter_map(|(server, _)| Some((self.servers.doubtful(server, now)?, server)));
+        before.min_by_key(|(since, _)| *since).map(|(_, server)| server.clone())
     }
 
     /// The server that a run is to stay with, if it is well.

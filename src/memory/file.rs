@@ -63,6 +63,8 @@ struct Judged<K> {
     server: K,
     usual_ms: Option<u64>,
     times: u32,
+    misses: u32,
+    recovered: Option<Stamp>,
     trouble: Option<Troubled>,
 }
 
@@ -202,6 +204,8 @@ impl Clocks {
                 server: server.clone(),
                 usual_ms: record.usual.map(|usual| u64::try_from(usual.as_millis()).unwrap_or(u64::MAX)),
                 times: record.times,
+                misses: record.misses,
+                recovered: record.recovered.map(|at| self.stamp(at)),
                 trouble: record.trouble.as_ref().map(|trouble| Troubled {
                     rank: trouble.rank,
                     cause: cut(&trouble.cause),
@@ -229,10 +233,12 @@ impl<K> Judged<K> {
                 // Its time is over: nobody goes before it any more, but it still has to show that it is up.
                 None => (clocks.now, clocks.now),
             };
-            Trouble { rank, cause, since, until }
+            Trouble { rank, cause, since, until, trying: None }
         });
         let usual = self.usual_ms.map(|ms| Duration::from_millis(ms).min(LONGEST));
-        (self.server, Record { usual, trouble, times: self.times })
+        // Not long enough ago to be forgiven, where it cannot be told.
+        let recovered = self.recovered.map(|at| past(at).unwrap_or(clocks.now));
+        (self.server, Record { usual, trouble, times: self.times, misses: self.misses, recovered })
     }
 }
 
@@ -441,7 +447,8 @@ mod tests {
         for until in ["1731536000123", "18446744073709551615"] {
             let json = format!(
                 r#"{{"version": 1, "saved": 1700000000123, "addresses": [], "pins": [], "verdicts": [], "servers":
-                    [{{"server": "a:8140", "usual_ms": 18446744073709551615, "times": 4294967295, "trouble":
+                    [{{"server": "a:8140", "usual_ms": 18446744073709551615, "times": 4294967295, "misses": 4294967295,
+                    "trouble":
                     {{"rank": "down", "cause": "-", "since": 1700000000123, "until": {until}}}}}]}}"#
             );
             let mut pool = empty();
