@@ -178,6 +178,11 @@ impl<K: Clone + Eq + Hash> Health<K> {
         self.known.get(server)?.trouble.as_ref()
     }
 
+    /// Whether it has ever answered.
+    pub fn has_answered(&self, server: &K) -> bool {
+        self.known.get(server).is_some_and(|record| record.usual.is_some())
+    }
+
     /// How long to wait for its answer before another one is started too, 50 ms to 2 s.
     pub fn stagger(&self, server: &K) -> Duration {
         let Some(record) = self.known.get(server) else { return STAGGER };

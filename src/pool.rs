@@ -167,15 +167,18 @@ impl Pool {
         self.servers.stagger(server)
     }
 
-    /// Puts the addresses of a server in the order in which to try them: those that worked, or are unknown, first.
-    /// `silent`: the family of an attempt that has not been answered yet; the other one goes before it, since it may be
-    /// the family that is dead.
+    /// Puts the addresses of a server in the order in which to try them: those that have answered before those that
+    /// are unknown, and those with anything against them last. `silent`: the family of an attempt that has not been
+    /// answered yet; the other one goes before it, since it may be the family that is dead.
     pub fn sort_addresses(&self, ips: &mut [IpAddr], port: u16, silent: Option<IpAddr>, now: Instant) {
         if ips.len() < 2 {
             return;
         }
         let same_family = |ip: &IpAddr| silent.is_some_and(|silent| silent.is_ipv4() == ip.is_ipv4());
-        ips.sort_by_key(|ip| (self.addresses.rank(&SocketAddr::new(*ip, port), now), same_family(ip)));
+        ips.sort_by_key(|ip| {
+            let addr = SocketAddr::new(*ip, port);
+            (self.addresses.rank(&addr, now), same_family(ip), !self.addresses.has_answered(&addr))
+        });
     }
 
     /// Learns from a connection's attempts. Gives the flips of servers, to be told once.

@@ -18,6 +18,8 @@ pub enum Fault {
     Reset,
     /// Reads the `ClientHello`, then closes without a word.
     Eof,
+    /// Reads the `ClientHello`, then ends its own side without a word, and goes on listening.
+    Fin,
     /// Reads the `ClientHello`, then sends this fatal alert and closes.
     Alert(u8),
     /// Works, but sends `piece` bytes at a time and pauses before each further piece.
@@ -38,6 +40,11 @@ pub async fn play(fault: Option<Fault>, mut stream: TcpStream) -> io::Result<Opt
             stream.set_zero_linger()?;
         }
         Some(Fault::Eof) => read_record(&mut stream).await?,
+        Some(Fault::Fin) => {
+            read_record(&mut stream).await?;
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+        }
         Some(Fault::Alert(description)) => {
             read_record(&mut stream).await?;
             // Type alert, TLS 1.2 as ever on the wire, two bytes: fatal, and which.

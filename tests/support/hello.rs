@@ -43,14 +43,26 @@ pub fn with_sni(name: Option<&str>) -> Vec<u8> {
         hello.drain(whole);
         difference
     };
+    add_to_lengths(&mut hello, difference);
+    hello
+}
+
+/// The same hello with one more extension, without content.
+pub fn with_extension(hello: &[u8], kind: u16) -> Vec<u8> {
+    let mut hello = [hello, &kind.to_be_bytes(), &[0, 0]].concat();
+    add_to_lengths(&mut hello, 4);
+    hello
+}
+
+/// What its extensions have grown by, in all lengths around them.
+fn add_to_lengths(hello: &mut [u8], difference: i32) {
     let ciphers = SESSION_ID + 1 + usize::from(hello[SESSION_ID]);
     let compression = ciphers + 2 + usize::from(u16::from_be_bytes([hello[ciphers], hello[ciphers + 1]]));
     let extensions = compression + 1 + usize::from(hello[compression]);
     // All extensions, the message (the low two of its three bytes), the record.
     for length in [extensions, HEADER + 2, HEADER - 2] {
-        add(&mut hello, length, difference);
+        add(hello, length, difference);
     }
-    hello
 }
 
 fn to_signed(length: usize) -> i32 {

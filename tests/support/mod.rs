@@ -22,6 +22,7 @@ pub mod puppet;
 pub mod raw;
 pub mod server;
 pub mod shim;
+pub mod site;
 pub mod tcp;
 
 use std::time::Duration;

@@ -33,7 +33,12 @@ pub struct Raw {
 impl Raw {
     /// Listens on a port of its own.
     pub async fn start() -> Self {
-        Raw { listener: TcpListener::bind(loopback::any_port()).await.unwrap() }
+        Self::at(loopback::any_port()).await
+    }
+
+    /// Listens there.
+    pub async fn at(address: SocketAddr) -> Self {
+        Raw { listener: TcpListener::bind(address).await.unwrap() }
     }
 
     /// Where.
@@ -46,6 +51,11 @@ impl Raw {
         let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("nobody connects").unwrap();
         stream.set_nodelay(true).unwrap();
         stream
+    }
+
+    /// Whether nobody connects for so long, and nobody has.
+    pub async fn is_left_alone(&self, during: Duration) -> bool {
+        timeout(during, self.listener.accept()).await.is_err()
     }
 }
 
@@ -116,10 +126,15 @@ pub struct BlackHole {
 }
 
 impl BlackHole {
-    /// Listens, and fills its own queue.
+    /// Listens on a port of its own, and fills its own queue.
     pub fn new() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&loopback::any_port().into()).unwrap();
+        Self::at(loopback::any_port())
+    }
+
+    /// The same there.
+    pub fn at(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&address.into()).unwrap();
         socket.listen(0).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
         let mut queue = Vec::new();
