@@ -1,6 +1,7 @@
 """Puppet servers: the packaged puppetserver, several times side by side, each with its own directories."""
 
 import shutil
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,6 +98,25 @@ class Server:
         """At once: its port refuses from here on, and it has nothing worth saving."""
         if self.process:
             self.process.kill()
+
+    # What can be wrong with a server that DNS still names. Each is a context, after which the server is well again.
+
+    def unplugged(self):
+        """Its host is off the link: nobody answers ARP."""
+        return self.host.unplugged()
+
+    def black_holed(self):
+        """Its host is on the link, and every packet to the server's port is dropped without a word."""
+        return self.host.dropping(self.port)
+
+    @contextmanager
+    def mute(self):
+        """The process is stopped where it stands: the kernel still accepts for it, and then nothing comes."""
+        self.process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.signal(signal.SIGCONT)
 
 
 class CaServer(Server):
