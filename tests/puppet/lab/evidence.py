@@ -57,6 +57,15 @@ class Traffic:
             if request.address not in addresses:
                 raise Unmet(f"{request.server} saw the address {request.address}: {request.what}")
 
+    def went_one_way(self, agent, errands, servers):
+        """All of these errands, and no other, went to one and the same of these servers, which is returned."""
+        wait_until(self.requests, 5, "a request", Unmet)
+        server = self.requests()[0].server
+        if server not in servers:
+            raise Unmet(f"{server} should not have been asked at all")
+        self.went(agent, **dict.fromkeys(errands, server))
+        return server
+
     def delivered(self):
         """The report came, and was taken."""
         self.answered("report", 200)
