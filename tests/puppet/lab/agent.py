@@ -84,6 +84,10 @@ class Agent:
         self.runs = []
 
     @property
+    def ca_file(self):
+        return self.directory / "ssl" / "certs" / "ca.pem"
+
+    @property
     def has_certificate(self):
         return (self.directory / "ssl" / "certs" / f"{self.certname}.pem").exists()
 

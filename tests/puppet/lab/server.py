@@ -131,10 +131,13 @@ class CaServer(Server):
         `--ca-client` is the one way to sign without a running CA, which saves waiting for it first. It also makes
         these servers administrators of the CA, which no scenario depends on.
         """
-        names = ",".join(plan.alternative_names())
+        names = ",".join(plan.alternative_names(self.name))
         self.command("setup", "--ca-name", "Lab CA", "--certname", self.certname, "--subject-alt-names", names)
-        self.command("generate", "--ca-client", "--certname", ",".join(server.certname for server in others),
-                     "--subject-alt-names", names)
+        certnames = {}
+        for server in others:
+            certnames.setdefault(",".join(plan.alternative_names(server.name)), []).append(server.certname)
+        for names, alike in certnames.items():
+            self.command("generate", "--ca-client", "--certname", ",".join(alike), "--subject-alt-names", names)
         for server in others:
             self.hand_over_certificate(server)
         self.autosign(True)

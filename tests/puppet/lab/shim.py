@@ -66,6 +66,16 @@ class Shim:
             return any(fields.items() <= fields_of(line).items() for line in self.process.log.read_text().splitlines())
         wait_until(found, 5, f"the shim logs a line with {fields}", Unmet)
 
+    def warned_once(self, about, *words):
+        """It has warned of this once, in a line that has all of these words too."""
+        def found():
+            return [line for line in self.process.log.read_text().splitlines() if " WARN " in line and about in line]
+        wait_until(found, 5, f"the shim warns of {about}", Unmet)
+        if len(found()) > 1:
+            raise Unmet(f"the shim warned of {about} {len(found())} times")
+        if lacks := [word for word in words if word not in found()[0]]:
+            raise Unmet(f"the shim's warning lacks {', '.join(lacks)}: {found()[0]}")
+
     def mark(self):
         """Where its log stands, for `served`."""
         return len(self.connections())
