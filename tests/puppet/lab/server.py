@@ -101,6 +101,14 @@ class Server:
 
     # What can be wrong with a server that DNS still names. Each is a context, after which the server is well again.
 
+    @contextmanager
+    def refusing(self):
+        """Its host is up and refuses the connection: the server is stopped."""
+        self.stop()
+        yield
+        self.start()
+        self.wait_ready()
+
     def unplugged(self):
         """Its host is off the link: nobody answers ARP."""
         return self.host.unplugged()
