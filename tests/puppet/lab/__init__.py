@@ -12,6 +12,8 @@ shim        the program under test
 web         an http server that is no Puppet server
 accesslog   what the servers wrote down
 evidence    what a scenario demands of them
+failover    what a fault of a compiler must not do to a run
+compare     what a fault costs, with the shim and without
 site        all of the above, brought up and taken down
 scenario    a scenario's file, and the lab as it sees it
 template    the files under conf

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lab import plan
 from lab.evidence import Unmet
-from lab.process import Process, run
+from lab.process import Process, pass_until, run, wait_until
 
 # Spares a first run the 30 s pause that scenarios/first_run_proxy.py lives through: a connection that is not kept
 # cannot block its second request.
@@ -50,6 +50,30 @@ class Run:
         return Outcome(code, time.monotonic() - self.began, self.process.log.read_text(errors="replace"))
 
 
+class Pause:
+    """A run that stands still while facts are collected: after pluginsync and before the catalog.
+
+    modules/lab/lib/facter/lab_pause.rb is the agent's side of it.
+    """
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.began = None
+        # How long it took, in seconds, once it is over.
+        self.length = None
+        directory.mkdir()
+
+    def reached(self):
+        wait_until((self.directory / "reached").exists, 30, "the agent collects facts", Unmet)
+        self.began = time.monotonic()
+
+    def lasts(self, seconds):
+        """End it when it has taken so long."""
+        pass_until(self.began + seconds)
+        (self.directory / "over").touch()
+        self.length = time.monotonic() - self.began
+
+
 class Agent:
     def __init__(self, name, host, directory, work):
         """What an agent keeps (its certificate above all) is in `directory`, what one scenario leaves in `work`."""
@@ -58,6 +82,10 @@ class Agent:
         self.directory = directory
         self.target = work / name
         self.runs = []
+
+    @property
+    def ca_file(self):
+        return self.directory / "ssl" / "certs" / "ca.pem"
 
     @property
     def has_certificate(self):
@@ -88,11 +116,17 @@ class Agent:
     def where(self):
         return ["--confdir", str(self.directory / "puppet"), "--color", "false"]
 
-    def start(self, way, *arguments, sources=(), **settings):
+    def pause(self):
+        """A place for the next run to stand still in, see `start`."""
+        return Pause(self.target.with_name(f"{self.target.name}-{len(self.runs) + 1}.pause"))
+
+    def start(self, way, *arguments, sources=(), pause=None, **settings):
         """Begin `puppet agent --test`; the manifest brings `sources`, URLs, into the target directory."""
         self.configure(way.settings | settings)
         log = self.target.with_name(f"{self.target.name}-{len(self.runs) + 1}.log")
         facts = {"FACTER_lab_sources": ",".join(sources), "FACTER_lab_target": str(self.target)}
+        if pause:
+            facts["LAB_PAUSE"] = str(pause.directory)
         argv = self.host.argv("puppet", "agent", "--test", *self.where(), *arguments)
         self.runs.append(Run(argv, log, facts))
         return self.runs[-1]

@@ -9,6 +9,9 @@ AGENT_HOST = frozenset([plan.ipv4("agent"), plan.ipv6("agent")])
 ERRANDS = {
     "ca": ["bundle", "crl", "csr", "certificate"],
     "compile": ["environment", "catalog"],
+    # The two halves of it, where they go to two servers.
+    "environment": ["environment"],
+    "catalog": ["catalog"],
     "plugins": ["plugins"],
     "file": ["file"],
     "report": ["report"],
@@ -53,6 +56,19 @@ class Traffic:
                 raise Unmet(f"{request.server} saw the certname {request.certname}: {request.what}")
             if request.address not in addresses:
                 raise Unmet(f"{request.server} saw the address {request.address}: {request.what}")
+
+    def went_one_way(self, agent, errands, servers):
+        """All of these errands, and no other, went to one and the same of these servers, which is returned."""
+        wait_until(self.requests, 5, "a request", Unmet)
+        server = self.requests()[0].server
+        if server not in servers:
+            raise Unmet(f"{server} should not have been asked at all")
+        self.went(agent, **dict.fromkeys(errands, server))
+        return server
+
+    def delivered(self):
+        """The report came, and was taken."""
+        self.answered("report", 200)
 
     def has(self, kind, status):
         """Has there been a request of this kind that was answered like this?"""

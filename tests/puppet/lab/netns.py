@@ -7,6 +7,7 @@ network, and two labs can run at once.
 import contextlib
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 from lab import plan
@@ -27,8 +28,8 @@ class Network:
         run(["ip", "-n", self.switch, "link", "add", "bridge", "type", "bridge"])
         run(["ip", "-n", self.switch, "link", "set", "bridge", "up"])
         for name in plan.HOSTS:
-            self.hosts[name] = Host(name, f"{self.prefix}-{name}")
-            self.hosts[name].up(self.switch)
+            self.hosts[name] = Host(name, f"{self.prefix}-{name}", self)
+            self.hosts[name].up()
         run(["ip", "-n", self.hosts["agent"].namespace, "address", "add",
              f"{plan.SECOND_ADDRESS}/24", "dev", "eth0"])
 
@@ -43,12 +44,14 @@ class Network:
 
 
 class Host:
-    def __init__(self, name, namespace):
+    def __init__(self, name, namespace, network):
         self.name = name
         self.namespace = namespace
+        self.network = network
         self.etc = ETC / namespace
 
-    def up(self, switch):
+    def up(self):
+        switch = self.network.switch
         run(["ip", "netns", "add", self.namespace])
         run(["ip", "link", "add", self.name, "netns", switch, "type", "veth",
              "peer", "name", "eth0", "netns", self.namespace])
@@ -69,6 +72,30 @@ class Host:
         if names:
             lines += [f"127.0.0.1 {' '.join(names)}", f"::1 {' '.join(names)}"]
         (self.etc / "hosts").write_text("\n".join(lines) + "\n")
+
+    @contextmanager
+    def unplugged(self):
+        """Inside it the host's cable is out, and nobody remembers where it was."""
+        self.plug("down")
+        try:
+            yield
+        finally:
+            self.plug("up")
+
+    def plug(self, state):
+        run(["ip", "-n", self.network.switch, "link", "set", self.name, state])
+        for host in self.network.hosts.values():
+            run(["ip", "-n", host.namespace, "neighbour", "flush", "dev", "eth0"])
+
+    @contextmanager
+    def dropping(self, port):
+        """Inside it the host drops every packet that comes in for this TCP port."""
+        chain = f"type filter hook input priority filter; tcp dport {port} drop;"
+        run(self.argv("nft", f"table inet lab {{ chain input {{ {chain} }}; }}"))
+        try:
+            yield
+        finally:
+            run(self.argv("nft", "delete table inet lab"))
 
     def argv(self, *command, user=None):
         """The command line that runs `command` on this host. It is execs all the way: the pid stays the same."""

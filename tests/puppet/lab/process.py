@@ -13,6 +13,10 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 
+# States of a TCP socket, as /proc writes them.
+ESTABLISHED = "01"
+LISTENING = "0A"
+
 
 class Failure(Exception):
     """The lab itself does not work: no verdict on what is under test."""
@@ -35,6 +39,11 @@ def wait_until(condition, seconds, what, error=Failure):
             raise error(f"waited {seconds} s in vain: {what}")
         time.sleep(0.05)
     return found
+
+
+def pass_until(moment):
+    """Let time pass until the monotonic clock shows this: for stories that are about time."""
+    time.sleep(max(0, moment - time.monotonic()))
 
 
 class Process:
@@ -63,6 +72,10 @@ class Process:
             self.child.terminate()
         return self.wait(seconds)
 
+    def signal(self, number):
+        """To the child alone."""
+        self.child.send_signal(number)
+
     def kill(self):
         """End the child and whatever it started."""
         if self.running():
@@ -71,9 +84,15 @@ class Process:
 
     def listens(self, port):
         """Does it, or a neighbour in its network namespace, listen on this TCP port? Asked without connecting."""
+        return (port, LISTENING) in self.sockets()
+
+    def serves(self, port):
+        """Has anybody a connection to this TCP port, in its network namespace?"""
+        return (port, ESTABLISHED) in self.sockets()
+
+    def sockets(self):
+        """Local port and state of each TCP socket in its network namespace."""
         for table in ("tcp", "tcp6"):
             for line in Path(f"/proc/{self.child.pid}/net/{table}").read_text().splitlines()[1:]:
                 local, _, state = line.split()[1:4]
-                if state == "0A" and int(local.rpartition(":")[2], 16) == port:
-                    return True
-        return False
+                yield int(local.rpartition(":")[2], 16), state

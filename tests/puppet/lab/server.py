@@ -1,6 +1,7 @@
 """Puppet servers: the packaged puppetserver, several times side by side, each with its own directories."""
 
 import shutil
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,6 +99,33 @@ class Server:
         if self.process:
             self.process.kill()
 
+    # What can be wrong with a server that DNS still names. Each is a context, after which the server is well again.
+
+    @contextmanager
+    def refusing(self):
+        """Its host is up and refuses the connection: the server is stopped."""
+        self.stop()
+        yield
+        self.start()
+        self.wait_ready()
+
+    def unplugged(self):
+        """Its host is off the link: nobody answers ARP."""
+        return self.host.unplugged()
+
+    def black_holed(self):
+        """Its host is on the link, and every packet to the server's port is dropped without a word."""
+        return self.host.dropping(self.port)
+
+    @contextmanager
+    def mute(self):
+        """The process is stopped where it stands: the kernel still accepts for it, and then nothing comes."""
+        self.process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.signal(signal.SIGCONT)
+
 
 class CaServer(Server):
     """The server that is the certificate authority too."""
@@ -111,10 +139,13 @@ class CaServer(Server):
         `--ca-client` is the one way to sign without a running CA, which saves waiting for it first. It also makes
         these servers administrators of the CA, which no scenario depends on.
         """
-        names = ",".join(plan.alternative_names())
+        names = ",".join(plan.alternative_names(self.name))
         self.command("setup", "--ca-name", "Lab CA", "--certname", self.certname, "--subject-alt-names", names)
-        self.command("generate", "--ca-client", "--certname", ",".join(server.certname for server in others),
-                     "--subject-alt-names", names)
+        certnames = {}
+        for server in others:
+            certnames.setdefault(",".join(plan.alternative_names(server.name)), []).append(server.certname)
+        for names, alike in certnames.items():
+            self.command("generate", "--ca-client", "--certname", ",".join(alike), "--subject-alt-names", names)
         for server in others:
             self.hand_over_certificate(server)
         self.autosign(True)

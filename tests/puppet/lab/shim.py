@@ -66,6 +66,33 @@ class Shim:
             return any(fields.items() <= fields_of(line).items() for line in self.process.log.read_text().splitlines())
         wait_until(found, 5, f"the shim logs a line with {fields}", Unmet)
 
+    def warned_once(self, about, *words):
+        """It has warned of this once, in a line that has all of these words too."""
+        def found():
+            return [line for line in self.process.log.read_text().splitlines() if " WARN " in line and about in line]
+        wait_until(found, 5, f"the shim warns of {about}", Unmet)
+        if len(found()) > 1:
+            raise Unmet(f"the shim warned of {about} {len(found())} times")
+        if lacks := [word for word in words if word not in found()[0]]:
+            raise Unmet(f"the shim's warning lacks {', '.join(lacks)}: {found()[0]}")
+
+    def mark(self):
+        """Where its log stands, for `served`."""
+        return len(self.connections())
+
+    def served(self, since=0, roles=("compile", "files", "report")):
+        """Its lines on the connections of a run that is over, as their fields; `since` is from `mark`."""
+        def found():
+            lines = self.connections()[since:]
+            over = not any(self.process.serves(port) for port in self.way.ports)
+            return lines if over and set(roles) <= {line.get("role") for line in lines} else None
+        return wait_until(found, 5, f"the shim logs connections for {', '.join(roles)}", Unmet)
+
+    def connections(self):
+        """The fields of each line on a connection."""
+        lines = map(fields_of, self.process.log.read_text().splitlines())
+        return [fields for fields in lines if {"from", "end"} <= set(fields)]
+
 
 def fields_of(line):
     """The key=value pairs of a line; a value with spaces is in double quotes."""

@@ -21,6 +21,8 @@ class Site:
         self.network = Network()
         self.servers = {}
         self.web = None
+        # Seconds of a run in which nothing is at fault, once they are known.
+        self.healthy = None
         self.undo = ExitStack()
 
     def __enter__(self):
