@@ -113,13 +113,14 @@ impl Pool {
             let candidates = [Candidate { server: server.clone(), check: false }].into();
             return Lineup { candidates, beside, ..Lineup::default() };
         }
-        let trial = self.to_be_tried_again(&servers, now);
-        servers.sort_by_key(|(server, _)| {
-            let rank = self.servers.rank(server, now);
-            (rank, trial.as_ref() != Some(server) && self.servers.doubtful(server, now).is_some())
-        });
-        let mut lineup = Lineup::default();
         let pinned = wanted.role.and_then(|role| self.pinned(role, set, now));
+        let trial = self.to_be_tried_again(&servers, now);
+        let standing = |server: &HostPort| {
+            let is_doubtful = trial.as_ref() != Some(server) && self.servers.doubtful(server, now).is_some();
+            (self.servers.rank(server, now), is_doubtful)
+        };
+        servers.sort_by_key(|(server, _)| standing(server));
+        let mut lineup = Lineup::default();
         if let Some(at) = pinned.and_then(|pinned| servers.iter().position(|(server, _)| *server == pinned)) {
             servers[..=at].rotate_right(1);
             lineup.is_pinned = true;
@@ -138,10 +139,10 @@ impl Pool {
                 !out
             });
             if let Some((first, priority)) = servers.first().cloned().filter(|(server, _)| verdict(server).is_none()) {
-                let rank = self.servers.rank(&first, now);
-                let instead = servers.iter().position(|(server, other)| {
-                    *other == priority && self.servers.rank(server, now) == rank && is_named(server)
-                });
+                let is_as_good = |server| standing(server) == standing(&first);
+                let instead = servers
+                    .iter()
+                    .position(|(server, other)| *other == priority && is_as_good(server) && is_named(server));
                 if let Some(at) = instead.filter(|_| !lineup.is_pinned) {
                     servers[..=at].rotate_right(1);
                     lineup.beside = Some(first);

@@ -1,10 +1,9 @@
 //! A site and its clock, without a socket: servers that do what a schedule says, connections that are raced over them
 //! as `src/race.rs` does it, and the pool that learns from that.
 
-#![allow(dead_code)]
-
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
 use puppet_shim::config::Balance;
@@ -82,8 +81,8 @@ impl Server {
         match self.schedule.iter().rev().find(|(from, _)| *from <= at) {
             None => State::Up,
             Some((from, State::Flapping(period))) => {
-                let nth = (at - *from).as_millis() / period.as_millis();
-                if nth % 2 == 0 { State::Up } else { State::Refusing }
+                let nth = at.saturating_sub(*from).as_millis() / period.as_millis();
+                if nth.is_multiple_of(2) { State::Up } else { State::Refusing }
             }
             Some((_, state)) => *state,
         }
@@ -240,8 +239,8 @@ impl World {
             } else if let Some(at) = self.active.iter().position(|connection| connection.wake() == next) {
                 let mut connection = self.active.remove(at);
                 match self.advance(&mut connection) {
-                    Some(won) => ended.push(self.end(connection, won)),
-                    None => self.active.push(connection),
+                    ControlFlow::Break(won) => ended.push(self.end(connection, won)),
+                    ControlFlow::Continue(()) => self.active.push(connection),
                 }
             }
         }
@@ -249,18 +248,18 @@ impl World {
         ended
     }
 
-    /// All that is due of one connection. Gives the place of the winner, or `None` in it where it is lost.
-    fn advance(&mut self, connection: &mut Connection) -> Option<Option<usize>> {
+    /// All that is due of one connection. Breaks with the place of the winner, or with none where there is none.
+    fn advance(&mut self, connection: &mut Connection) -> ControlFlow<Option<usize>> {
         let now = self.now;
         for (at, flight) in connection.flights.iter_mut().enumerate() {
             if flight.accepts.take_if(|accepts| *accepts <= now).is_some() {
                 flight.tried.did = Did::Mute;
             }
             let Some((_, did)) = flight.ends.take_if(|(ends, _)| *ends <= now) else { continue };
-            flight.tried.took = now - flight.started;
+            flight.tried.took = now.saturating_sub(flight.started);
             flight.tried.did = did.clone();
             if did == Did::Answer {
-                return Some(Some(at));
+                return ControlFlow::Break(Some(at));
             }
             connection.failed = Some(flight.tried.server.clone());
             connection.next_at = now;
@@ -271,7 +270,7 @@ impl World {
                 .steps
                 .iter()
                 .position(|step| matches!(step, Step::Address(s, _) if Some(s) == failed.as_ref()));
-            let step = connection.steps.remove(own.unwrap_or(0))?;
+            let Some(step) = connection.steps.remove(own.unwrap_or(0)) else { break };
             let (server, ip) = match step {
                 Step::Server(candidate) => {
                     let mut ips = self.server(&candidate.server).ips.clone();
@@ -291,7 +290,11 @@ impl World {
             connection.flights.push(flight);
         }
         let none_left = connection.steps.is_empty() && connection.flights.iter().all(|f| !f.tried.did.is_pending());
-        (none_left || now >= connection.started + BUDGET).then_some(None)
+        if none_left || now >= connection.started + BUDGET {
+            ControlFlow::Break(None)
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     /// What will become of an attempt that starts now.
@@ -322,7 +325,7 @@ impl World {
             .into_iter()
             .map(|Flight { mut tried, started, .. }| {
                 if tried.did.is_pending() {
-                    tried.took = self.now - started;
+                    tried.took = self.now.saturating_sub(started);
                 }
                 tried
             })
@@ -335,7 +338,7 @@ impl World {
             self.pool.open(&self.role, &self.set, &won.server, false, now);
             self.closing.push((self.now + open, won.server.clone()));
         }
-        let added = won.as_ref().map_or(BUDGET, |won| self.now - started - won.took);
+        let added = won.as_ref().map_or(BUDGET, |won| self.now.saturating_sub(started + won.took));
         Outcome { started, ended: self.now, server: won.map(|won| won.server), added, before, tries }
     }
 }
