@@ -283,3 +283,6 @@ fn unanswered(t: &Try) -> Judgement {
     // Accepted and mute may be no more than busy.
     if t.did == Did::Mute { Judgement::Outrun(t.did.to_string()) } else { Judgement::Failed(t.did.to_string()) }
 }
+
+#[cfg(test)]
+mod tests;
