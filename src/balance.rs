@@ -49,12 +49,18 @@ pub enum Said {
 }
 
 impl Loads {
+    /// The first, if it was silent where the second was not.
+    pub fn silent_first(&self) -> Option<&HostPort> {
+        let [(first, said), (_, second)] = &self.servers;
+        (*said == Said::Silence && *second != Said::Silence).then_some(first)
+    }
+
     /// Whether the second should go before the first: it is freer, or the first is silent. One that does not tell is not
     /// passed over for that.
     pub fn prefers_second(&self) -> bool {
         match &self.servers {
             [(_, Said::Load(first)), (_, Said::Load(second))] => second.spare() > first.spare(),
-            [(_, first), (_, second)] => *first == Said::Silence && *second != Said::Silence,
+            _ => self.silent_first().is_some(),
         }
     }
 }

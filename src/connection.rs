@@ -15,7 +15,7 @@ use crate::dial::{Dialer, Did, Try, describe};
 use crate::discovery::srv::{self, Srv};
 use crate::discovery::{Discovery, Source};
 use crate::error::{Error, Kind};
-use crate::health::Rank;
+use crate::health::{Flip, Rank};
 use crate::host::{Host, HostPort};
 use crate::pick::{self, Pick};
 use crate::pin::Set;
@@ -236,6 +236,11 @@ async fn weigh(shared: &Shared, race: &Race<'_>, servers: &Servers, set: &Set, l
     let asked = race.checker.map(|checker| checker.asked);
     let scales = Scales { discovery: &shared.discovery, dialer: &race.dialer, prober: shared.checks.prober(), asked };
     let loads = scales.weigh(first, second, race.deadline).await;
+    if let Some(silent) = loads.silent_first() {
+        // The next run is not to wait for it again.
+        let flip = shared.pool().outrun(silent, "did not say how busy it is", Instant::now());
+        flip.iter().for_each(Flip::tell);
+    }
     if loads.prefers_second() {
         lineup.candidates.swap(0, 1);
     }

@@ -201,6 +201,13 @@ impl Pool {
         flips
     }
 
+    /// A server was silent where another one was not, without a connection of the agent's.
+    pub fn outrun(&mut self, server: &HostPort, cause: &str, now: Instant) -> Option<Flip<HostPort>> {
+        let flip = self.servers.judge(server, Judgement::Outrun(cause.into()), now, &mut self.rng);
+        self.changed |= flip.is_some();
+        flip
+    }
+
     /// Remembers whether a server's certificate has a name. Gives whether that is news.
     pub fn conclude(&mut self, server: &HostPort, asked: &Host, verdict: Verdict, now: Instant) -> bool {
         self.changed = true;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use puppet_shim::config::{Balance, Config};
 use support::client::{Agent, Way};
+use support::fault::Fault;
 use support::pki::{ClientCertificate, Pki};
 use support::server::Server;
 use support::shim::{Bare, role};
@@ -129,6 +130,19 @@ async fn the_load_is_not_asked_for_within_a_run() {
     }
     assert_eq!(site.answers(6).await.len(), 1);
     assert_eq!((site.asked(0), site.asked(1)), (1, 1));
+}
+
+/// A server that hangs costs its first run the wait, and no other.
+#[tokio::test]
+async fn who_is_silent_is_not_asked_again() {
+    let site = Site::start(2, |config| role(config, "compile").balance = Balance::LeastLoaded).await;
+    site.servers[1].set_load(Some((1, 0)));
+    site.servers[0].set_fault(Some(Fault::Mute));
+    // It is drawn first sooner or later: not to be is a chance of 2^-20.
+    assert_eq!(site.answers(20).await, HashMap::from([("compiler1.lab.test".into(), 20)]));
+    let notes = site.bare.journal.notes();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_eq!((notes[0].get("state"), notes[0].get("cause")), (Some("slow"), Some("did not say how busy it is")));
 }
 
 /// Then it is as if it were not set.
