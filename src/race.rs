@@ -229,7 +229,7 @@ impl<'r> Run<'r, '_> {
         let mut is_watched = true;
         loop {
             self.start_what_is_due();
-            if self.flights.is_empty() && self.waiting.is_empty() && self.steps.is_empty() {
+            if self.is_at_its_end() {
                 return Err(Why::NoneLeft);
             }
             let is_clients_turn = self.announced && matches!(self.word, Word::Awaited(_));
@@ -274,11 +274,20 @@ impl<'r> Run<'r, '_> {
         }
     }
 
-    /// Starts the next candidate, if it is time for it.
+    /// Starts the next candidate, if it is time for it; those of last resort once nothing else is left.
     fn start_what_is_due(&mut self) {
-        if self.flights.is_empty() && self.waiting.is_empty() && self.steps.is_empty() {
+        self.start_steps();
+        if self.is_at_its_end() && !self.last_resort.is_empty() {
             self.steps.extend(self.last_resort.drain(..).map(Step::Server));
+            self.start_steps();
         }
+    }
+
+    fn is_at_its_end(&self) -> bool {
+        self.flights.is_empty() && self.waiting.is_empty() && self.steps.is_empty()
+    }
+
+    fn start_steps(&mut self) {
         if self.course.tries.len() >= MOST {
             self.steps.clear();
         }

@@ -129,6 +129,18 @@ async fn if_all_lack_it_the_agent_is_let_through() {
     assert_eq!(site.warnings().len(), 2);
 }
 
+/// All others fail at once, by what is known of their addresses: it is still tried.
+#[tokio::test]
+async fn if_nothing_else_has_an_address_the_agent_is_let_through() {
+    let site = Site::start(&[&["nowhere", "puppet"], &["wrong"]]).await;
+    site.bare.dns.set_addresses("nowhere.lab.test", 60, &[]).await;
+    site.publish(&[(0, 0, 0), (1, 10, 0)]).await;
+    for _ in 0..3 {
+        let error = site.agent().get(PUPPET, 8140, "/").await.unwrap_err();
+        assert!(matches!(error, Failure::Tls(_)), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn where_there_is_no_other_it_is_looked_at_beside() {
     let site = Site::start(&[&["only"]]).await;
