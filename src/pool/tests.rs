@@ -314,6 +314,7 @@ fn what_alerts_everywhere_is_the_clients_doing() {
     let mut bench = Bench::new(&[0, 0]);
     assert_eq!(bench.learn(&[tried("a", Did::Alert(70), 5), tried("b", Did::Alert(70), 5)]), []);
     assert_eq!(bench.learn(&[tried("a", Did::Alert(70), 5), tried("b", Did::LeadBack, 5)]), []);
+    assert_eq!(bench.learn(&[tried("a", Did::Alert(70), 5), tried("b", Did::Accept, 5)]), []);
     assert!(bench.is_free("a") && bench.is_free("b") && !bench.pool.take_changed());
     // Nor does another's fault make it theirs; only an answer does.
     let flips = bench.learn(&[tried("a", Did::Alert(70), 5), tried("b", Did::Refuse, 5)]);
@@ -370,4 +371,27 @@ fn a_black_hole_of_ipv6_costs_once() {
     let mut sorted = [only];
     bench.pool.sort_addresses(&mut sorted, 8140, Some(only), bench.now);
     assert_eq!(sorted, [only]);
+}
+
+/// The other family was not at fault, but nothing is gained by going back to one that nobody has heard of.
+#[test]
+fn an_address_that_has_answered_goes_before_an_unknown_one() {
+    let mut bench = Bench::new(&[0, 0]);
+    bench.learn(&[tried("a", Did::Answer, 9)]);
+    let mut sorted = [addr("a", true).ip(), addr("a", false).ip()];
+    bench.pool.sort_addresses(&mut sorted, 8140, None, bench.now);
+    assert!(sorted[0].is_ipv4(), "{sorted:?}");
+}
+
+/// Connections that have met the same fault at the same moment.
+#[test]
+fn one_event_that_many_meet_is_one_failure() {
+    let mut bench = Bench::new(&[0, 0]);
+    let tries = [tried("a", Did::Refuse, 1), tried("b", Did::Answer, 9)];
+    assert_eq!(bench.learn(&tries).len(), 1);
+    let until = bench.pool.servers.trouble(&server("a")).unwrap().until;
+    for _ in 0..20 {
+        assert_eq!(bench.learn(&tries), []);
+    }
+    assert_eq!(bench.pool.servers.trouble(&server("a")).unwrap().until, until);
 }
