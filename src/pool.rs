@@ -106,6 +106,12 @@ impl Pool {
             .into_iter()
             .filter_map(|record| Some((HostPort { host: record.target?, port: record.port }, record.priority)))
             .collect();
+        // One server may have several records, or be written twice.
+        for n in (1..servers.len()).rev() {
+            if servers[..n].iter().any(|(server, _)| *server == servers[n].0) {
+                servers.remove(n);
+            }
+        }
         if let [(server, _)] = servers.as_slice() {
             // There is nothing to choose: what is wrong with its certificate is worth knowing, but not waiting for.
             let unknown = wanted.name.is_some_and(|name| self.verdicts.get(server, name, now).is_none());

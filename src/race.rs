@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -190,6 +191,7 @@ impl Race<'_> {
             failed: None,
             alert: None,
             sni: None,
+            unawaited: Arc::default(),
         };
         let result = run.go(client).await;
         run.settle();
@@ -221,6 +223,8 @@ struct Run<'r, 'a> {
     failed: Option<HostPort>,
     alert: Option<[u8; 7]>,
     sni: Option<Host>,
+    /// Whether the client has gone on without an answer to its hello.
+    unawaited: Arc<AtomicBool>,
 }
 
 impl<'r> Run<'r, '_> {
@@ -255,7 +259,9 @@ impl<'r> Run<'r, '_> {
                     if gone {
                         return Err(Why::ClientGone("it closed".into()));
                     }
+                    // A TLS client waits here. What does not is none, and has to do with the first that takes it.
                     is_watched = false;
+                    self.unawaited.store(true, Ordering::Relaxed);
                     None
                 }
                 () = &mut timer => match wake {
@@ -379,6 +385,10 @@ impl<'r> Run<'r, '_> {
                 let sent = if let Word::Hello(hello) = &self.word { hello.len() } else { 0 };
                 return Ok(Some(self.win(at, Did::Answer, stream, Vec::new(), sent, answer)));
             }
+            Event::Answer(Answer::Unawaited(stream, answer)) => {
+                let sent = if let Word::Hello(hello) = &self.word { hello.len() } else { 0 };
+                return Ok(Some(self.win(at, Did::Accept, stream, Vec::new(), sent, answer)));
+            }
             Event::Answer(Answer::Alert(record)) => {
                 self.alert.get_or_insert(record);
                 self.fail(at, Did::Alert(answer::description(record)));
@@ -429,7 +439,8 @@ impl<'r> Run<'r, '_> {
             entry.started = Instant::now().checked_sub(entry.took).unwrap_or(entry.started);
             entry.did = Did::Mute;
         }
-        self.fly(at, None, async move { Event::Answer(answer(stream, hello).await) });
+        let unawaited = self.unawaited.clone();
+        self.fly(at, None, async move { Event::Answer(answer(stream, hello, unawaited).await) });
     }
 
     fn fly(&mut self, at: usize, until: Option<Instant>, future: impl Future<Output = Event> + Send + 'r) {

@@ -194,6 +194,25 @@ async fn what_may_not_be_said_twice_is_said_to_one_server() {
 }
 
 /// But one that has not even accepted has been told nothing.
+/// A TLS client waits for an answer to its hello. One that does not is none, and its words are for the first that took it.
+#[tokio::test]
+async fn a_client_that_goes_on_without_an_answer_has_its_tunnel() {
+    let (first, second) = (Raw::start().await, Raw::start().await);
+    let bare = site(&[&first, &second]).await;
+    let hello = with_sni(Some("puppet.lab.test"));
+    let mut client = say(&bare, &hello).await;
+    let mut upstream = first.accept().await;
+    expect(&mut upstream, &hello).await;
+    client.write_all(b"more").await.unwrap();
+    expect(&mut upstream, b"more").await;
+    upstream.write_all(b"k").await.unwrap();
+    expect(&mut client, b"k").await;
+    drop((client, upstream));
+    let line = line(&bare).await;
+    assert_eq!(line.get("message"), Some("carried"), "{line}");
+    assert_eq!(line.get("up"), Some((hello.len() + 4).to_string().as_str()), "{line}");
+}
+
 #[tokio::test]
 async fn what_may_not_be_said_twice_passes_over_who_refuses() {
     let bytes = with_extension(&hello(), EARLY_DATA);

@@ -2,7 +2,9 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
@@ -24,32 +26,54 @@ const WHOLE_ALERT: usize = HEADER + 2;
 pub(super) enum Answer {
     /// Its handshake has begun. These bytes of it have been read, the others wait in the socket.
     Handshake(TcpStream, Vec<u8>),
+    /// It has not answered, but the client does not wait for that. These bytes of it have been read.
+    Unawaited(TcpStream, Vec<u8>),
     /// It sent an alert: this record, of a length that is the same for all.
     Alert([u8; WHOLE_ALERT]),
     /// It failed otherwise.
     Failed(Did),
 }
 
-/// Says the client's hello to a server, and waits for the whole header of the record with which it begins its answer.
-pub(super) async fn answer(mut stream: TcpStream, hello: Arc<[u8]>) -> Answer {
+/// Says the client's hello to a server, and waits for the whole header of the record with which it begins its answer;
+/// or for `unawaited` to become true, which is looked at whenever this is polled.
+pub(super) async fn answer(mut stream: TcpStream, hello: Arc<[u8]>, unawaited: Arc<AtomicBool>) -> Answer {
     if let Err(error) = stream.write_all(&hello).await {
         return Answer::Failed(broke(&error));
     }
     // Most answers come in one piece, and then not one byte of them has to be kept here.
     let mut header = [0; HEADER];
-    match stream.peek(&mut header).await {
-        Ok(HEADER) if is_handshake(&header) => return Answer::Handshake(stream, Vec::new()),
-        Ok(_) => {}
-        Err(error) => return Answer::Failed(broke(&error)),
+    let peeked = poll_fn(|cx| {
+        if unawaited.load(Ordering::Relaxed) {
+            return Poll::Ready(None);
+        }
+        stream.poll_peek(cx, &mut ReadBuf::new(&mut header)).map(Some)
+    });
+    match peeked.await {
+        None => return Answer::Unawaited(stream, Vec::new()),
+        Some(Ok(HEADER)) if is_handshake(&header) => return Answer::Handshake(stream, Vec::new()),
+        Some(Ok(_)) => {}
+        Some(Err(error)) => return Answer::Failed(broke(&error)),
     }
     let (mut bytes, mut at) = (Vec::with_capacity(WHOLE_ALERT), 0);
     loop {
         let record = bytes.get(at..).unwrap_or_default();
         let wanted = if is_short_alert(record) { WHOLE_ALERT } else { HEADER };
-        match (&mut stream).take(wanted.saturating_sub(record.len()) as u64).read_buf(&mut bytes).await {
-            Ok(0) => return Answer::Failed(Did::Close),
-            Ok(_) => {}
-            Err(error) => return Answer::Failed(broke(&error)),
+        let read = {
+            let mut rest = (&mut stream).take(wanted.saturating_sub(record.len()) as u64);
+            let mut read = pin!(rest.read_buf(&mut bytes));
+            poll_fn(|cx| {
+                if unawaited.load(Ordering::Relaxed) {
+                    return Poll::Ready(None);
+                }
+                read.as_mut().poll(cx).map(Some)
+            })
+            .await
+        };
+        match read {
+            None => return Answer::Unawaited(stream, bytes),
+            Some(Ok(0)) => return Answer::Failed(Did::Close),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Answer::Failed(broke(&error)),
         }
         let record = bytes.get(at..).unwrap_or_default();
         match record {
