@@ -15,7 +15,7 @@ use crate::dial::{Dialer, Did};
 use crate::host::{Host, HostPort};
 use crate::pool::Pool;
 use crate::probe::{self, BOUND, Prober};
-use crate::verdict::Verdict;
+use crate::verdict::{REMEDY, Verdict};
 
 /// What servers have been asked for their certificates, and are being asked just now.
 #[derive(Debug)]
@@ -122,8 +122,7 @@ impl Checker<'_> {
             Verdict::Named => tracing::debug!(%server, %addr, %asked, "its certificate has the name"),
             Verdict::Unnamed { has } => tracing::warn!(
                 %server, %addr, %asked, %has,
-                "its certificate is not for the name that the agent asks for, so it comes after all others; have it signed \
-                 again with that name among its dns_alt_names, or use port mode"
+                "its certificate is not for the name that the agent asks for, so it comes after all others; {REMEDY}"
             ),
             Verdict::Unclear { why } => {
                 tracing::info!(%server, %addr, %asked, %why, "its certificate could not be looked at; used all the same");

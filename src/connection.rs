@@ -12,12 +12,12 @@ use crate::balance::Scales;
 use crate::check::{Checker, Checks};
 use crate::config::{Balance, Config, Foreign, RoleConfig};
 use crate::dial::{Dialer, Did, Try, describe};
-use crate::discovery::srv::{self, Srv};
+use crate::discovery::srv::Srv;
 use crate::discovery::{Discovery, Source};
 use crate::error::{Error, Kind};
 use crate::health::{Flip, Rank};
 use crate::host::{Host, HostPort};
-use crate::pick::{self, Pick};
+use crate::pick;
 use crate::pin::Set;
 use crate::pool::{Lineup, Pool, Wanted};
 use crate::race::{Lost, Opening, Race, Why};
@@ -197,13 +197,7 @@ fn line_up(shared: &Shared, servers: &Servers, name: Option<&Host>) -> (Set, Lin
     match servers {
         Servers::Role(role, records) => {
             let set = Set::of(records);
-            let order = match shared.table.role(role.as_str()) {
-                Some(RoleConfig { balance, prefer, .. }) => {
-                    let pick = Pick { balance: *balance, prefer, key: &shared.key };
-                    pick::order(records, &pick, pool.rng())
-                }
-                None => srv::order(records, pool.rng()),
-            };
+            let order = pick::order_for(shared.table.role(role.as_str()), &shared.key, records, pool.rng());
             let lineup = pool.line_up(order, &set, Wanted { role: Some(role), name }, Instant::now());
             (set, lineup)
         }

@@ -148,13 +148,6 @@ pub enum NoAddress {
     Failed(Failure),
 }
 
-impl NoAddress {
-    /// Whether DNS is ill, rather than without such a name.
-    pub fn is_failure(&self) -> bool {
-        matches!(self, NoAddress::Failed(_))
-    }
-}
-
 impl Discovery {
     /// `search`: suffixes for names without a dot, in the order tried.
     pub fn new(dns: Dns, search: Vec<String>) -> Self {

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use crate::config::Balance;
+use crate::config::{Balance, RoleConfig};
 use crate::discovery::srv::{self, Srv};
 use crate::pattern::Pattern;
 
@@ -34,6 +34,12 @@ pub fn order(records: &[Srv], pick: &Pick<'_>, rng: &mut fastrand::Rng) -> Vec<S
     // Both sorts are stable.
     servers.sort_by_key(|server| (server.priority, rank(server, pick.prefer)));
     servers
+}
+
+/// The same by a role's settings; where it has none, by the records alone. `key`: see [`Pick::key`].
+pub fn order_for(role: Option<&RoleConfig>, key: &str, records: &[Srv], rng: &mut fastrand::Rng) -> Vec<Srv> {
+    let Some(RoleConfig { balance, prefer, .. }) = role else { return srv::order(records, rng) };
+    order(records, &Pick { balance: *balance, prefer, key }, rng)
 }
 
 /// Whether nothing but the draw, or the hash, put one of two servers before the other.

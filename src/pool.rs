@@ -155,10 +155,6 @@ impl Pool {
                 }
             }
         }
-        if let Some(trial) = trial.filter(|trial| servers.first().is_some_and(|(server, _)| server == trial)) {
-            self.servers.try_again(&trial, now);
-        }
-        let verdict = |server: &HostPort| wanted.name.and_then(|name| self.verdicts.get(server, name, now));
         lineup.candidates = servers
             .into_iter()
             .map(|(server, _)| {
@@ -166,6 +162,10 @@ impl Pool {
                 Candidate { server, check }
             })
             .collect();
+        if let Some(trial) = trial.filter(|trial| lineup.candidates.front().is_some_and(|first| first.server == *trial))
+        {
+            self.servers.try_again(&trial, now);
+        }
         lineup
     }
 

@@ -382,12 +382,10 @@ impl<'r> Run<'r, '_> {
             }
             Event::Connected(Ok(stream)) => return self.accepted(at, stream, client).await,
             Event::Answer(Answer::Handshake(stream, answer)) => {
-                let sent = if let Word::Hello(hello) = &self.word { hello.len() } else { 0 };
-                return Ok(Some(self.win(at, Did::Answer, stream, Vec::new(), sent, answer)));
+                return Ok(Some(self.win(at, Did::Answer, stream, answer)));
             }
             Event::Answer(Answer::Unawaited(stream, answer)) => {
-                let sent = if let Word::Hello(hello) = &self.word { hello.len() } else { 0 };
-                return Ok(Some(self.win(at, Did::Accept, stream, Vec::new(), sent, answer)));
+                return Ok(Some(self.win(at, Did::Accept, stream, answer)));
             }
             Event::Answer(Answer::Alert(record)) => {
                 self.alert.get_or_insert(record);
@@ -427,7 +425,7 @@ impl<'r> Run<'r, '_> {
         }
         match &self.word {
             Word::Awaited(_) => self.waiting.push((at, stream)),
-            Word::Once(_) => return Ok(Some(self.hand_over((at, stream)))),
+            Word::Once(_) => return Ok(Some(self.win(at, Did::Accept, stream, Vec::new()))),
             Word::Hello(hello) => self.ask(at, stream, hello.clone()),
         }
         Ok(None)
@@ -461,7 +459,7 @@ impl<'r> Run<'r, '_> {
         let is_alone = self.course.tries.len() == 1 && self.steps.is_empty() && self.last_resort.is_empty();
         if matches!(did, Did::NotTls(_)) && is_alone {
             // No Puppet server speaks first. What is named by a URL, and is there alone, may be anything.
-            return Some(self.hand_over((at, stream)));
+            return Some(self.win(at, Did::Accept, stream, Vec::new()));
         }
         self.fail(at, did);
         None
@@ -485,22 +483,18 @@ impl<'r> Run<'r, '_> {
             return None;
         }
         self.word = Word::Once(bytes);
-        let first = (!self.waiting.is_empty()).then(|| self.waiting.remove(0))?;
-        Some(self.hand_over(first))
+        let (at, stream) = (!self.waiting.is_empty()).then(|| self.waiting.remove(0))?;
+        Some(self.win(at, Did::Accept, stream, Vec::new()))
     }
 
-    /// Gives the connection as it is: what the client said is for this server alone.
-    fn hand_over(&mut self, (at, stream): (usize, TcpStream)) -> Won {
-        let first = match &mut self.word {
-            Word::Awaited(listening) => std::mem::take(&mut listening.bytes),
-            Word::Once(bytes) => std::mem::take(bytes),
-            Word::Hello(hello) => hello.to_vec(),
-        };
-        self.win(at, Did::Accept, stream, first, 0, Vec::new())
-    }
-
-    fn win(&mut self, at: usize, did: Did, stream: TcpStream, first: Vec<u8>, sent: usize, answer: Vec<u8>) -> Won {
+    /// The connection is this server's. A hello has been said to it; anything else is still to be, and to nobody but it.
+    fn win(&mut self, at: usize, did: Did, stream: TcpStream, answer: Vec<u8>) -> Won {
         self.close(at, did);
+        let (first, sent) = match &mut self.word {
+            Word::Hello(hello) => (Vec::new(), hello.len()),
+            Word::Once(bytes) => (std::mem::take(bytes), 0),
+            Word::Awaited(listening) => (std::mem::take(&mut listening.bytes), 0),
+        };
         Won { stream, at, first, sent, answer, sni: self.sni.take() }
     }
 

@@ -21,6 +21,9 @@ const OTHER: Duration = Duration::from_secs(5 * 60);
 /// Verdicts remembered at once.
 const MOST: usize = 1024;
 
+/// What to do about a certificate that lacks the name.
+pub const REMEDY: &str = "have it signed again with that name among its dns_alt_names, or use port mode";
+
 /// What a server's certificate is worth to who asked for a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]

@@ -12,14 +12,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use self::remembered::Remembered;
-use crate::config::{self, Config, Foreign, RoleConfig};
+use crate::config::{self, Config, Foreign};
 use crate::daemon::Site;
-use crate::discovery::srv::{self, Srv};
+use crate::discovery::srv::Srv;
 use crate::discovery::{Found, Source};
 use crate::host::{Host, HostError, HostPort, split_port};
 use crate::listen::leads_back;
 use crate::memory;
-use crate::pick::{self, Pick};
+use crate::pick;
 use crate::pin::Set;
 use crate::pool::{Pool, Wanted};
 use crate::role::{Asked, Role, Row, Via};
@@ -217,13 +217,8 @@ pub async fn answer(config: &Config, what: &str, pool: &mut Pool) -> Result<Reso
 
 /// As a connection would try them.
 fn order(site: &Site, servers: &[Srv], set: &Set, wanted: Wanted<'_>, pool: &mut Pool) -> Vec<Srv> {
-    let mut left = match wanted.role.and_then(|role| site.table.role(role.as_str())) {
-        Some(RoleConfig { balance, prefer, .. }) => {
-            let pick = Pick { balance: *balance, prefer, key: &site.key };
-            pick::order(servers, &pick, pool.rng())
-        }
-        None => srv::order(servers, pool.rng()),
-    };
+    let role = wanted.role.and_then(|role| site.table.role(role.as_str()));
+    let mut left = pick::order_for(role, &site.key, servers, pool.rng());
     let lineup = pool.line_up(left.clone(), set, wanted, Instant::now());
     let candidates = lineup.candidates.into_iter().chain(lineup.last_resort);
     let record = candidates.filter_map(|candidate| {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::health::Rank;
 use crate::host::{Host, HostPort};
 use crate::pool::Pool;
-use crate::verdict::Verdict;
+use crate::verdict::{REMEDY, Verdict};
 
 /// What is remembered of a server.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -75,7 +75,9 @@ impl Remembered {
         for Certificate { asked, verdict } in &self.certificates {
             match verdict {
                 Verdict::Named => {}
-                Verdict::Unnamed { has } => lines.push(format!("its certificate is for {has}, not for {asked}")),
+                Verdict::Unnamed { has } => {
+                    lines.push(format!("its certificate is for {has}, not for {asked}: {REMEDY}"));
+                }
                 Verdict::Unclear { why } => lines.push(format!("whether its certificate is for {asked}: {why}")),
             }
         }
@@ -126,7 +128,7 @@ mod tests {
             lines("a", None, now),
             [
                 format!("down for another {} s: refused", hold("a")),
-                "its certificate is for x.test, y.test, not for puppet.test".into()
+                format!("its certificate is for x.test, y.test, not for puppet.test: {REMEDY}")
             ]
         );
         assert_eq!(lines("a", Some(&names[1]), now + Duration::from_secs(10)), ["may be tried again: refused"]);
