@@ -13,7 +13,9 @@ mod syntax;
 mod unit;
 mod value;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -89,6 +91,11 @@ pub struct RoleConfig {
     /// Inside an SRV priority, servers that match are tried before those that do not, and an earlier pattern goes
     /// before a later one. Default: none.
     pub prefer: Vec<Pattern>,
+    /// Targets that SRV records may name for this role; a record with another one is passed over. Default: none, which
+    /// allows every name. The static list is the admin's own word and is not held against this.
+    pub allow_targets: Vec<Pattern>,
+    /// Ports that SRV records may name. `None`: 8140 to 8143 and every port in the configuration.
+    pub allow_ports: Option<Vec<RangeInclusive<u16>>>,
 }
 
 /// How a role's servers of one SRV priority are chosen among.
@@ -154,13 +161,88 @@ pub struct Limits {
     pub hello: usize,
 }
 
-/// How DNS is asked.
+/// How DNS is asked, and what it may say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsConfig {
-    /// Nameservers; empty: those of resolv.conf. Port 53 unless written.
-    pub servers: Vec<SocketAddr>,
-    /// For one answer, in all. Default 2 s, 100 ms to 1 min.
+    /// Nameservers; empty: those of resolv.conf.
+    pub servers: Vec<Nameserver>,
+    /// How long a connection of which nothing is known waits for DNS to name a role's servers, all nameservers and all
+    /// of the role's record sets included; and longest for any one answer. Default 2 s, 100 ms to 1 min.
     pub timeout: Duration,
+    /// A last good answer older than this is used only where there is nothing else. Default 7 d, 0 s (no longer than
+    /// its TTL) to 365 d.
+    pub max_stale: Duration,
+    /// Whether a name that DNS takes to loopback may be connected to. Default: no.
+    pub allow_loopback: bool,
+    /// Whether signatures are looked at. Default: [`Dnssec::Off`].
+    pub dnssec: Dnssec,
+    /// DNSKEY records in zone file form that are trusted in place of the root's, an absolute path. `None`: the root's.
+    pub trust_anchor: Option<PathBuf>,
+    /// Whom a nameserver that is asked over TLS is trusted by, an absolute path to a PEM file. `None`: the system's
+    /// certificates.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// One nameserver.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Nameserver {
+    /// Where it is. Port 53 unless written, 853 over TLS.
+    pub address: SocketAddr,
+    /// How it is asked.
+    pub transport: Transport,
+}
+
+/// How a nameserver is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Over UDP, and over TCP where an answer does not fit.
+    Plain,
+    /// Over TLS (RFC 7858); the certificate has to have this name or, without one, the address.
+    Tls(Option<Host>),
+}
+
+impl From<SocketAddr> for Nameserver {
+    fn from(address: SocketAddr) -> Self {
+        Nameserver { address, transport: Transport::Plain }
+    }
+}
+
+/// As the configuration writes it, the port always.
+impl fmt::Display for Nameserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.transport {
+            Transport::Plain => write!(f, "{}", self.address),
+            Transport::Tls(None) => write!(f, "tls://{}", self.address),
+            Transport::Tls(Some(name)) => write!(f, "tls://{}#{name}", self.address),
+        }
+    }
+}
+
+/// What is made of DNSSEC (RFC 4033).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dnssec {
+    /// Nothing.
+    #[default]
+    Off,
+    /// An answer whose signature is wrong, or missing where there has to be one, is not used. One from a zone that is
+    /// not signed is.
+    Prefer,
+    /// Nor is that.
+    Require,
+}
+
+impl Dnssec {
+    /// All of them.
+    pub const ALL: [Dnssec; 3] = [Dnssec::Off, Dnssec::Prefer, Dnssec::Require];
+
+    /// The word for it in a configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dnssec::Off => "off",
+            Dnssec::Prefer => "prefer",
+            Dnssec::Require => "require",
+        }
+    }
 }
 
 /// Whether and how servers' certificates are looked at ahead of use.
@@ -212,6 +294,8 @@ impl RoleConfig {
             servers: Vec::new(),
             balance: Balance::default(),
             prefer: Vec::new(),
+            allow_targets: Vec::new(),
+            allow_ports: None,
         }
     }
 }
@@ -236,7 +320,15 @@ impl Default for Limits {
 
 impl Default for DnsConfig {
     fn default() -> Self {
-        DnsConfig { servers: Vec::new(), timeout: Duration::from_secs(2) }
+        DnsConfig {
+            servers: Vec::new(),
+            timeout: Duration::from_secs(2),
+            max_stale: Duration::from_secs(7 * 24 * 60 * 60),
+            allow_loopback: false,
+            dnssec: Dnssec::default(),
+            trust_anchor: None,
+            ca_file: None,
+        }
     }
 }
 

@@ -295,6 +295,8 @@ mod tests {
             servers: Vec::new(),
             balance: Balance::default(),
             prefer: Vec::new(),
+            allow_targets: Vec::new(),
+            allow_ports: None,
         });
         let table = Table::new(&config, Some("example.com".into()));
         assert_eq!(classify(&table, Via::Connect, "puppetdb", 8081), (Row::OwnName, some("puppetdb")));

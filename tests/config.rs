@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use puppet_shim::config::{
-    Accepted, Balance, Certificates, Config, Diagnostic, DnsConfig, Foreign, Limits, Rejected, RoleConfig,
+    Accepted, Balance, Certificates, Config, Diagnostic, DnsConfig, Foreign, Limits, Nameserver, Rejected, RoleConfig,
     StaticServer, TABLES, Timeouts,
 };
 use puppet_shim::role::Role;
@@ -85,6 +85,8 @@ fn everything_is_read() {
                 .collect(),
             balance: Balance::Srv,
             prefer: vec![],
+            allow_targets: vec![],
+            allow_ports: None,
         }
     };
     let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
@@ -130,8 +132,12 @@ fn everything_is_read() {
         },
         limits: Limits { connections: 1_000_000, hello: 64 * 1024 },
         dns: DnsConfig {
-            servers: addresses(&["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:53"]),
+            servers: addresses(&["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:53"])
+                .into_iter()
+                .map(Nameserver::from)
+                .collect(),
             timeout: Duration::from_secs(60),
+            ..DnsConfig::default()
         },
         certificates: Certificates { check: false, ca_file: Some("/etc/ssl/puppet ca.pem".into()) },
     };

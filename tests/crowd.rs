@@ -64,6 +64,8 @@ fn configure(config: &mut Config) {
         servers: Vec::new(),
         balance: Balance::default(),
         prefer: Vec::new(),
+        allow_targets: Vec::new(),
+        allow_ports: None,
     }));
 }
 

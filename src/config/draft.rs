@@ -2,11 +2,14 @@
 //! can point at one.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::findings::{At, Span};
-use super::{Balance, Certificates, Config, DnsConfig, Foreign, Limits, RoleConfig, StaticServer, Timeouts};
+use super::{
+    Balance, Certificates, Config, DnsConfig, Dnssec, Foreign, Limits, Nameserver, RoleConfig, StaticServer, Timeouts,
+};
 use crate::pattern::Pattern;
 use crate::role::Role;
 
@@ -26,8 +29,13 @@ pub(super) struct Draft {
     pub(super) pin: Option<At<Duration>>,
     pub(super) connections: Option<At<usize>>,
     pub(super) hello: Option<At<usize>>,
-    pub(super) nameservers: Vec<At<SocketAddr>>,
+    pub(super) nameservers: Vec<At<Nameserver>>,
     pub(super) dns_timeout: Option<At<Duration>>,
+    pub(super) max_stale: Option<At<Duration>>,
+    pub(super) allow_loopback: Option<At<bool>>,
+    pub(super) dnssec: Option<At<Dnssec>>,
+    pub(super) trust_anchor: Option<At<PathBuf>>,
+    pub(super) dns_ca_file: Option<At<PathBuf>>,
     pub(super) check: Option<At<bool>>,
     pub(super) ca_file: Option<At<PathBuf>>,
 }
@@ -44,6 +52,9 @@ pub(super) struct RoleDraft {
     pub(super) servers: Vec<At<StaticServer>>,
     pub(super) balance: Option<At<Balance>>,
     pub(super) prefer: Vec<At<Pattern>>,
+    pub(super) allow_targets: Vec<At<Pattern>>,
+    /// `None`: not written.
+    pub(super) allow_ports: Option<Vec<At<RangeInclusive<u16>>>>,
 }
 
 impl RoleDraft {
@@ -59,6 +70,8 @@ impl RoleDraft {
             servers: Vec::new(),
             balance: Balance::default(),
             prefer: Vec::new(),
+            allow_targets: Vec::new(),
+            allow_ports: None,
         })
     }
 
@@ -73,6 +86,8 @@ impl RoleDraft {
             servers: unwritten(config.servers),
             balance: some(config.balance),
             prefer: unwritten(config.prefer),
+            allow_targets: unwritten(config.allow_targets),
+            allow_ports: config.allow_ports.map(unwritten),
         }
     }
 
@@ -86,6 +101,8 @@ impl RoleDraft {
             servers: values(self.servers),
             balance: value_or(self.balance, Balance::default()),
             prefer: values(self.prefer),
+            allow_targets: values(self.allow_targets),
+            allow_ports: self.allow_ports.map(values),
         }
     }
 }
@@ -121,6 +138,11 @@ impl Default for Draft {
             hello: some(limits.hello),
             nameservers: unwritten(dns.servers),
             dns_timeout: some(dns.timeout),
+            max_stale: some(dns.max_stale),
+            allow_loopback: some(dns.allow_loopback),
+            dnssec: some(dns.dnssec),
+            trust_anchor: dns.trust_anchor.map(At::default_of),
+            dns_ca_file: dns.ca_file.map(At::default_of),
             check: some(certificates.check),
             ca_file: certificates.ca_file.map(At::default_of),
         }
@@ -150,7 +172,15 @@ impl Draft {
                 connections: value_or(self.connections, limits.connections),
                 hello: value_or(self.hello, limits.hello),
             },
-            dns: DnsConfig { servers: values(self.nameservers), timeout: value_or(self.dns_timeout, dns.timeout) },
+            dns: DnsConfig {
+                servers: values(self.nameservers),
+                timeout: value_or(self.dns_timeout, dns.timeout),
+                max_stale: value_or(self.max_stale, dns.max_stale),
+                allow_loopback: value_or(self.allow_loopback, dns.allow_loopback),
+                dnssec: value_or(self.dnssec, dns.dnssec),
+                trust_anchor: self.trust_anchor.map(|at| at.value),
+                ca_file: self.dns_ca_file.map(|at| at.value),
+            },
             certificates: Certificates {
                 check: value_or(self.check, certificates.check),
                 ca_file: self.ca_file.map(|at| at.value),

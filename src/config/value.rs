@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Problem, quoted};
 use super::unit;
-use super::{Balance, Foreign, StaticServer, keys};
+use super::{Balance, Foreign, Nameserver, StaticServer, keys};
 use crate::host::{Host, HostError, HostPort, split_port};
 use crate::pattern::{Pattern, PatternError};
 
@@ -268,11 +268,11 @@ pub(super) fn file(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
 }
 
 /// A nameserver's address; its port is 53 unless written.
-pub(super) fn nameserver(value: &DeValue<'_>) -> Result<SocketAddr, Problem> {
+pub(super) fn nameserver(value: &DeValue<'_>) -> Result<Nameserver, Problem> {
     const EXAMPLE: &str = "\"192.0.2.53\" or \"192.0.2.53:5353\"";
     let text = value.as_str().ok_or_else(|| mistyped(value, "a nameserver's address", EXAMPLE))?;
     match split_port(text) {
-        Ok((Host::Ip(ip), port)) => Ok(SocketAddr::new(ip, port.unwrap_or(53))),
+        Ok((Host::Ip(ip), port)) => Ok(SocketAddr::new(ip, port.unwrap_or(53)).into()),
         Ok((Host::Name(_), _)) => Err(Problem::new(
             format!("{} is a name, and a nameserver is needed to look it up", quoted(text)),
             format!("write its address, like {EXAMPLE}"),

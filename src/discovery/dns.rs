@@ -184,7 +184,11 @@ impl Dns {
     pub fn new(config: &DnsConfig, resolv_conf: &Path) -> Self {
         let system = config.servers.is_empty().then(|| resolv_conf.to_owned());
         let stamp = system.as_deref().and_then(stamp);
-        let servers = if system.is_some() { ResolvConf::read(resolv_conf).servers } else { config.servers.clone() };
+        let servers = if system.is_some() {
+            ResolvConf::read(resolv_conf).servers
+        } else {
+            config.servers.iter().map(|server| server.address).collect()
+        };
         let resolvers = resolvers(&servers, config.timeout);
         let servers = Mutex::new(Servers { resolvers, stamp, looked: Instant::now() });
         Dns { timeout: config.timeout, system, servers }
@@ -383,7 +387,7 @@ mod tests {
             tokio::time::advance(LOOK).await;
             assert_eq!(asked(), [format!("{ip}:53")]);
         }
-        let config = DnsConfig { servers: vec!["192.0.2.9:53".parse().unwrap()], ..DnsConfig::default() };
+        let config = DnsConfig { servers: vec![SocketAddr::from(([192, 0, 2, 9], 53)).into()], ..DnsConfig::default() };
         let dns = Dns::new(&config, &path);
         std::fs::write(&path, "nameserver 192.0.2.3\n").unwrap();
         tokio::time::advance(LOOK).await;

@@ -53,7 +53,7 @@ pub fn config(dns: &Dns) -> Config {
         domain: Some(DOMAIN.into()),
         ..Config::default()
     };
-    config.dns.servers = vec![dns.address()];
+    config.dns.servers = vec![dns.address().into()];
     // What servers count here are the agent's own connections. Tests about certificates switch it on.
     config.certificates.check = false;
     config
