@@ -1,10 +1,12 @@
 //! What an admin may set, and what holds where nothing is set.
 
+mod allowed;
 mod diagnostic;
 mod draft;
 mod file;
 mod findings;
 mod keys;
+mod nameserver;
 mod roles;
 mod rules;
 mod section;
@@ -94,7 +96,8 @@ pub struct RoleConfig {
     /// Targets that SRV records may name for this role; a record with another one is passed over. Default: none, which
     /// allows every name. The static list is the admin's own word and is not held against this.
     pub allow_targets: Vec<Pattern>,
-    /// Ports that SRV records may name. `None`: 8140 to 8143 and every port in the configuration.
+    /// Ports that SRV records may name. `None`: 8140 to 8143 and every port in the configuration, see
+    /// [`Config::is_allowed_port`].
     pub allow_ports: Option<Vec<RangeInclusive<u16>>>,
 }
 

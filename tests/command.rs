@@ -20,7 +20,15 @@ use support::tcp::{Answer, Named, ask};
 
 /// A configuration whose DNS is the test's, with a port that the kernel picks.
 fn config(dns: &Dns) -> String {
-    format!("listen = [\"127.0.0.1:0\"]\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\n", dns.address())
+    format!(
+        "listen = [\"127.0.0.1:0\"]
+domain = \"lab.test\"
+dns.servers = [\"{}\"]
+dns.allow_loopback = true
+role.compile.allow_ports = [\"1-65535\"]
+",
+        dns.address()
+    )
 }
 
 async fn status(host: &Host, args: &[&str]) -> (Option<i32>, String, String) {

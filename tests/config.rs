@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use puppet_shim::config::{
-    Accepted, Balance, Certificates, Config, Diagnostic, DnsConfig, Foreign, Limits, Nameserver, Rejected, RoleConfig,
-    StaticServer, TABLES, Timeouts,
+    Accepted, Balance, Certificates, Config, Diagnostic, DnsConfig, Dnssec, Foreign, Limits, Nameserver, Rejected,
+    RoleConfig, StaticServer, TABLES, Timeouts, Transport,
 };
 use puppet_shim::role::Role;
 
@@ -91,6 +91,7 @@ fn everything_is_read() {
     };
     let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let nameserver = |address: &str, transport| Nameserver { address: address.parse().unwrap(), transport };
     let expected = Config {
         listen: addresses(&["127.0.0.1:8139", "[::1]:8139", "192.0.2.10:8140"]),
         allow_remote_clients: true,
@@ -101,6 +102,8 @@ fn everything_is_read() {
             RoleConfig {
                 balance: Balance::LeastLoaded,
                 prefer: patterns(&["*.fra.example.com", "compiler3.example.com", "192.0.2.1", "2001:db8::1"]),
+                allow_targets: patterns(&["*.example.com", "192.0.2.1", "2001:db8::1"]),
+                allow_ports: Some(vec![9141..=9141, 8140..=8149, 1..=1]),
                 ..role(
                     "ca",
                     &["puppet-ca", "ca.other.example"],
@@ -132,12 +135,20 @@ fn everything_is_read() {
         },
         limits: Limits { connections: 1_000_000, hello: 64 * 1024 },
         dns: DnsConfig {
-            servers: addresses(&["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:53"])
-                .into_iter()
-                .map(Nameserver::from)
-                .collect(),
+            servers: vec![
+                nameserver("192.0.2.53:53", Transport::Plain),
+                nameserver("192.0.2.54:5353", Transport::Plain),
+                nameserver("[2001:db8::53]:53", Transport::Plain),
+                nameserver("[2001:db8::54]:53", Transport::Plain),
+                nameserver("192.0.2.53:853", Transport::Tls(None)),
+                nameserver("[2001:db8::54]:8853", Transport::Tls(Some("dns.example.com".parse().unwrap()))),
+            ],
             timeout: Duration::from_secs(60),
-            ..DnsConfig::default()
+            max_stale: Duration::from_secs(365 * 24 * 3600),
+            allow_loopback: true,
+            dnssec: Dnssec::Require,
+            trust_anchor: Some("/etc/puppet-shim/trust anchor.key".into()),
+            ca_file: Some("/etc/ssl/dns ca.pem".into()),
         },
         certificates: Certificates { check: false, ca_file: Some("/etc/ssl/puppet ca.pem".into()) },
     };
@@ -164,21 +175,31 @@ fn every_expectation_has_its_file() {
     }
 }
 
+/// The keys of a text that has one on each line, each with the header of its table.
+fn keys(text: &str) -> BTreeSet<(&str, &str)> {
+    let (mut keys, mut header) = (BTreeSet::new(), "");
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            header = title;
+            keys.insert(("", title.split('.').next().unwrap()));
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            keys.insert((header, key));
+        }
+    }
+    keys
+}
+
 #[test]
 fn every_key_occurs_in_a_valid_file() {
     let mut missing: BTreeSet<_> =
         TABLES.iter().flat_map(|table| table.keys.iter().map(|key| (table.header, *key))).collect();
     for path in corpus("valid") {
-        let text = String::from_utf8(fs::read(&path).unwrap()).unwrap();
-        let mut header = "";
-        for line in text.lines() {
-            if let Some(title) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-                header = if title.starts_with("role.") { "role.NAME" } else { title };
-                missing.retain(|at| *at != ("", title.split('.').next().unwrap()));
-            } else if let Some((key, _)) = line.split_once('=') {
-                missing.retain(|at| *at != (header, key.trim()));
-            }
-        }
+        let text = fs::read_to_string(&path).unwrap();
+        let written: BTreeSet<_> = keys(&text)
+            .into_iter()
+            .map(|(header, key)| (if header.starts_with("role.") { "role.NAME" } else { header }, key))
+            .collect();
+        missing.retain(|at| !written.contains(at));
     }
     assert_eq!(missing, BTreeSet::new());
 }
@@ -215,19 +236,39 @@ fn the_default_file_states_the_defaults() {
         })
         .collect::<Vec<_>>()
         .join("\n");
-    let mut accepted = Config::parse(uncommented.as_bytes(), Path::new("puppet-shim.toml")).unwrap();
+    let Accepted { mut config, warnings } =
+        Config::parse(uncommented.as_bytes(), Path::new("puppet-shim.toml")).unwrap();
     // There is no way to write the default of these, which is to find them.
-    assert_eq!(accepted.config.domain.take().as_deref(), Some("example.com"));
-    assert_eq!(accepted.config.certname.take().as_deref(), Some("agent01.example.com"));
-    let ca_file = accepted.config.certificates.ca_file.take();
-    assert_eq!(ca_file.as_deref(), Some(Path::new("/etc/puppetlabs/puppet/ssl/certs/ca.pem")));
-    assert_eq!(accepted, Accepted { config: Config::default(), warnings: vec![] });
+    assert_eq!(config.domain.take().as_deref(), Some("example.com"));
+    assert_eq!(config.certname.take().as_deref(), Some("agent01.example.com"));
+    let file = |file: &mut Option<PathBuf>| file.take().unwrap().into_os_string().into_string().unwrap();
+    assert_eq!(file(&mut config.certificates.ca_file), "/etc/puppetlabs/puppet/ssl/certs/ca.pem");
+    assert_eq!(file(&mut config.dns.trust_anchor), "/etc/puppet-shim/trust-anchor.key");
+    assert_eq!(file(&mut config.dns.ca_file), "/etc/ssl/certs/dns-ca.pem");
+    // Nor of these, which depends on what else is written. While that is the default, they are the same.
+    let default = Config::default();
+    for (role, of_default) in config.roles.iter().zip(&default.roles) {
+        assert!(role.allow_ports.is_some(), "{}", role.role);
+        for port in 0..=u16::MAX {
+            let allowed = (config.is_allowed_port(role, port), default.is_allowed_port(of_default, port));
+            assert_eq!(allowed.0, allowed.1, "{} {port}", role.role);
+        }
+    }
+    config.roles.iter_mut().for_each(|role| role.allow_ports = None);
+    assert_eq!(config, default);
+    // Alone, the examples of [dns] do nothing.
+    let said: Vec<_> = warnings.iter().map(|warning| warning.message.split(':').next().unwrap()).collect();
+    assert_eq!(said, ["trust_anchor changes nothing", "ca_file changes nothing"]);
+
+    let stated = keys(&uncommented);
     for table in TABLES {
-        for key in table.keys.iter().filter(|key| **key != "role") {
-            let stated = uncommented.lines().any(|line| {
-                line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = ")) || line == format!("[{key}]")
-            });
-            assert!(stated, "{key} is not in the default file");
+        let headers = match table.header {
+            "role.NAME" => vec!["role.ca", "role.compile", "role.files", "role.report"],
+            header => vec![header],
+        };
+        for at in headers.into_iter().flat_map(|header| table.keys.iter().map(move |key| (header, *key))) {
+            // compile has no fallback.
+            assert_eq!(stated.contains(&at), at != ("role.compile", "fallback"), "{at:?}");
         }
     }
 }

@@ -21,6 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::client::{Agent, Failure};
 use support::dns::Srv;
 use support::lab::{TTL, fqdn};
+use support::shim::any_port;
 use support::site::{Ill, Mode, Site};
 use tokio::sync::Barrier;
 use tokio::time::{Instant, timeout};
@@ -65,7 +66,7 @@ fn configure(config: &mut Config) {
         balance: Balance::default(),
         prefer: Vec::new(),
         allow_targets: Vec::new(),
-        allow_ports: None,
+        allow_ports: Some(any_port()),
     }));
 }
 

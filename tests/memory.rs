@@ -35,7 +35,13 @@ async fn host(dns: &Dns, servers: &[(u16, SocketAddr)], more: &str) -> Host {
     }
     dns.set_srv(COMPILE, 60, &records).await;
     Host::new(&format!(
-        "listen = [\"127.0.0.1:0\"]\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\ncertificates.check = false\n{more}",
+        "listen = [\"127.0.0.1:0\"]
+domain = \"lab.test\"
+dns.servers = [\"{}\"]
+dns.allow_loopback = true
+role.compile.allow_ports = [\"1-65535\"]
+certificates.check = false
+{more}",
         dns.address()
     ))
 }

@@ -37,7 +37,13 @@ impl Site {
         dns.set_addresses("compile1.lab.test", 60, &[server.address().ip()]).await;
         dns.set_srv("_x-puppet._tcp.lab.test", 60, &[(0, 0, server.address().port(), "compile1.lab.test")]).await;
         let host = Host::new(&format!(
-            "listen = [\"127.0.0.1:0\"]\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\ncertificates.check = false\n",
+            "listen = [\"127.0.0.1:0\"]
+domain = \"lab.test\"
+dns.servers = [\"{}\"]
+dns.allow_loopback = true
+role.compile.allow_ports = [\"1-65535\"]
+certificates.check = false
+",
             dns.address()
         ));
         let daemon = host.run().await;

@@ -53,7 +53,7 @@ pub(super) struct RoleDraft {
     pub(super) balance: Option<At<Balance>>,
     pub(super) prefer: Vec<At<Pattern>>,
     pub(super) allow_targets: Vec<At<Pattern>>,
-    /// `None`: not written.
+    /// `None`: not written, or nothing of it could be read.
     pub(super) allow_ports: Option<Vec<At<RangeInclusive<u16>>>>,
 }
 

@@ -27,6 +27,13 @@ const PIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 const HELLO: RangeInclusive<u64> = 1024..=64 * 1024;
 const DNS_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+/// Zero is no longer than an answer's TTL.
+const MAX_STALE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Examples of the files that a configuration names.
+const CA_FILE: &str = "/etc/puppetlabs/puppet/ssl/certs/ca.pem";
+const DNS_CA_FILE: &str = "/etc/ssl/certs/dns-ca.pem";
+const TRUST_ANCHOR: &str = "/etc/puppet-shim/trust-anchor.key";
 
 /// Longest file that is read, in bytes. What is longer is no configuration: a log, a disk image, `/dev/zero`.
 const LONGEST: u64 = 1024 * 1024;
@@ -152,10 +159,15 @@ fn read<'t>(document: &DeTable<'t>, findings: &mut Findings<'t>) -> Draft {
     if let Some(mut dns) = top.table("dns", "dns", Some(&keys::DNS)) {
         dns.read_list("servers", &mut draft.nameservers, "\"192.0.2.53\"", value::nameserver);
         dns.read("timeout", &mut draft.dns_timeout, |v| value::duration(v, &DNS_TIMEOUT));
+        dns.read("max_stale", &mut draft.max_stale, |v| value::duration(v, &MAX_STALE));
+        dns.read("allow_loopback", &mut draft.allow_loopback, value::boolean);
+        dns.read("dnssec", &mut draft.dnssec, value::dnssec);
+        dns.read("trust_anchor", &mut draft.trust_anchor, |v| value::file(v, TRUST_ANCHOR));
+        dns.read("ca_file", &mut draft.dns_ca_file, |v| value::file(v, DNS_CA_FILE));
     }
     if let Some(mut certificates) = top.table("certificates", "certificates", Some(&keys::CERTIFICATES)) {
         certificates.read("check", &mut draft.check, value::boolean);
-        certificates.read("ca_file", &mut draft.ca_file, value::file);
+        certificates.read("ca_file", &mut draft.ca_file, |v| value::file(v, CA_FILE));
     }
     draft
 }

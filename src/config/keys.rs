@@ -26,14 +26,19 @@ pub(super) const TOP: Table = Table {
     ],
 };
 /// The keys of a role.
-pub(super) const ROLE: Table =
-    Table { header: "role.NAME", keys: &["names", "ports", "srv", "fallback", "servers", "balance", "prefer"] };
+pub(super) const ROLE: Table = Table {
+    header: "role.NAME",
+    keys: &["names", "ports", "srv", "fallback", "servers", "balance", "prefer", "allow_targets", "allow_ports"],
+};
 /// Bounds in time.
 pub(super) const TIMEOUTS: Table = Table { header: "timeouts", keys: &["sniff", "connect", "budget", "idle", "pin"] };
 /// Bounds in number and size.
 pub(super) const LIMITS: Table = Table { header: "limits", keys: &["connections", "hello"] };
-/// How DNS is asked.
-pub(super) const DNS: Table = Table { header: "dns", keys: &["servers", "timeout"] };
+/// How DNS is asked, and what it may say.
+pub(super) const DNS: Table = Table {
+    header: "dns",
+    keys: &["servers", "timeout", "max_stale", "allow_loopback", "dnssec", "trust_anchor", "ca_file"],
+};
 /// How servers' certificates are looked at.
 pub(super) const CERTIFICATES: Table = Table { header: "certificates", keys: &["check", "ca_file"] };
 

@@ -29,7 +29,15 @@ fn read_one(table: &mut Section<'_, '_>, role: &mut RoleDraft) {
     table.read("fallback", &mut role.fallback, value::boolean);
     table.read_list("servers", &mut role.servers, "\"compiler1.example.com\"", value::static_server);
     table.read("balance", &mut role.balance, value::balance);
-    table.read_list("prefer", &mut role.prefer, "\"*.fra.example.com\"", value::pattern);
+    table.read_list("prefer", &mut role.prefer, "\"*.fra.example.com\"", value::preferred);
+    table.read_list("allow_targets", &mut role.allow_targets, "\"*.example.com\"", value::target);
+    let mut ports = Vec::new();
+    table.read_list("allow_ports", &mut ports, "8140, \"9140-9149\"", value::ports);
+    role.allow_ports = (!ports.is_empty()).then_some(ports);
+    if let Some(span) = table.empty_list("allow_ports") {
+        let message = "no port is allowed, so no record could be used";
+        table.error(&span, Problem::new(message, "write ports, or leave the key out for the default"));
+    }
 }
 
 /// `[a-z][a-z0-9_-]*`: it is a word in logs, in metrics and on the command line.

@@ -1,12 +1,13 @@
 //! What cannot be seen in one value alone: errors and warnings about several of them together.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use super::diagnostic::{Problem, quoted};
 use super::draft::{Draft, RoleDraft};
 use super::findings::{At, Findings, Span};
 use super::unit::write_duration;
-use super::{Balance, Foreign, keys};
+use super::{Balance, Dnssec, Foreign, Transport, keys};
 use crate::host::Host;
 use crate::pattern::Pattern;
 use crate::role::Role;
@@ -39,7 +40,12 @@ pub(super) fn warnings(draft: &Draft, findings: &mut Findings<'_>) {
     repetitions(draft, findings);
     for role in &draft.roles {
         unreachable_role(role, draft, findings);
-        nothing_to_choose(role, draft, findings);
+        if has_records(role, draft) {
+            idle_preferences(role, draft, findings);
+            idle_bounds(role, draft, findings);
+        } else {
+            without_records(role, findings);
+        }
     }
     ca_fallback(draft, findings);
     if let Some(At { value: true, span: Some(span) }) = &draft.allow_remote_clients
@@ -59,6 +65,7 @@ pub(super) fn warnings(draft: &Draft, findings: &mut Findings<'_>) {
             ),
         );
     }
+    unused_files(draft, findings);
     if let (Some(timeout), Some(budget)) = (&draft.dns_timeout, &draft.budget)
         && timeout.value >= budget.value
         && let Some(span) = timeout.span.as_ref().or(budget.span.as_ref())
@@ -277,12 +284,22 @@ fn repetitions(draft: &Draft, findings: &mut Findings<'_>) {
         );
         repeated(&role.ports, |a, b| a == b, |port, _| format!("{port} is written twice"), findings);
         repeated(&role.servers, |a, b| a == b, |_, _| "this server is written twice".into(), findings);
-        repeated(&role.prefer, |a, b| a == b, |pattern, _| format!("\"{pattern}\" is written twice"), findings);
+        for patterns in [&role.prefer, &role.allow_targets] {
+            repeated(patterns, |a, b| a == b, |pattern, _| format!("\"{pattern}\" is written twice"), findings);
+        }
+        let ranges = role.allow_ports.as_deref().unwrap_or_default();
+        repeated(ranges, |a, b| a == b, |range, _| format!("{} is written twice", write_ports(range)), findings);
     }
     repeated(
         &draft.nameservers,
-        |a, b| a == b,
-        |address, _| format!("the nameserver {address} is written twice"),
+        |a, b| a.address == b.address,
+        |server, first| {
+            if server == first {
+                format!("the nameserver {server} is written twice")
+            } else {
+                format!("the nameserver {server} has the same address and port as {first}")
+            }
+        },
         findings,
     );
 }
@@ -302,58 +319,138 @@ fn repeated<T>(
     }
 }
 
-/// A way to choose, where nothing is to be chosen or nothing can be.
-fn nothing_to_choose(role: &RoleDraft, draft: &Draft, findings: &mut Findings<'_>) {
-    let has_records = |role: &RoleDraft| role.srv.as_ref().is_some_and(|at| at.value.is_some());
+/// Whether the role has SRV records, its own or those of compile.
+fn has_records(role: &RoleDraft, draft: &Draft) -> bool {
+    let own = |role: &RoleDraft| role.srv.as_ref().is_some_and(|at| at.value.is_some());
     let falls_back = role.fallback.as_ref().is_some_and(|at| at.value);
-    let compile = draft.roles.iter().find(|role| role.role.as_str() == Role::COMPILE);
-    if has_records(role) || falls_back && compile.is_some_and(has_records) {
-        idle_patterns(role, draft, findings);
-        return;
-    }
-    let why = match role.servers.len() {
+    own(role) || falls_back && draft.roles.iter().any(|role| role.role.as_str() == Role::COMPILE && own(role))
+}
+
+/// A way to choose, where nothing is to be chosen or nothing can be, and what records may say, where there are none.
+fn without_records(role: &RoleDraft, findings: &mut Findings<'_>) {
+    let nothing_to_choose = match role.servers.len() {
         0 => "so there is nothing to choose from",
         1 => "and one server is nothing to choose from",
         _ => "and its servers are tried in the order written",
     };
-    let mut warn = |key: &str, span: &Span| {
+    let mut warn = |key: &str, span: Option<&Span>, why: &str| {
+        let Some(span) = span else { return };
         let message = format!("{key} changes nothing: the role {} has no SRV records, {why}", role.role);
         findings.warning(span, Problem::new(message, "leave it out"));
     };
-    if let Some(At { value: Balance::Hash | Balance::LeastLoaded, span: Some(span) }) = &role.balance {
-        warn("balance", span);
+    if let Some(At { value: Balance::Hash | Balance::LeastLoaded, span }) = &role.balance {
+        warn("balance", span.as_ref(), nothing_to_choose);
     }
-    if let Some(span) = role.prefer.first().and_then(|at| at.span.as_ref()) {
-        warn("prefer", span);
+    warn("prefer", first_span(&role.prefer), nothing_to_choose);
+    warn("allow_targets", first_span(&role.allow_targets), "and it bounds nothing else");
+    warn("allow_ports", role.allow_ports.as_deref().and_then(first_span), "and it bounds nothing else");
+}
+
+/// Where a list is written: its first item.
+fn first_span<T>(items: &[At<T>]) -> Option<&Span> {
+    items.first()?.span.as_ref()
+}
+
+/// Patterns in `prefer` that no server matches, or none that an earlier one has not matched.
+fn idle_preferences(role: &RoleDraft, draft: &Draft, findings: &mut Findings<'_>) {
+    for (index, At { value: pattern, span }) in role.prefer.iter().enumerate() {
+        let Some(span) = span else { continue };
+        let mut earlier = role.prefer[..index].iter().map(|at| &at.value);
+        let problem = if let Some(problem) = without_domain(pattern, draft) {
+            problem
+        } else if !may_be_allowed(pattern, role) {
+            Problem::new(
+                format!("\"{pattern}\" changes nothing: allow_targets allows no server that it matches"),
+                "leave it out, or write it in allow_targets too",
+            )
+        } else if let Some(wider) = earlier.find(|earlier| earlier.covers(pattern) && *earlier != pattern) {
+            Problem::new(
+                format!("\"{pattern}\" changes nothing: \"{wider}\" before it has matched the same servers"),
+                "write it before that one, or leave it out",
+            )
+        } else {
+            continue;
+        };
+        findings.warning(span, problem);
     }
 }
 
-/// Patterns that no server matches, or none that an earlier one has not matched.
-fn idle_patterns(role: &RoleDraft, draft: &Draft, findings: &mut Findings<'_>) {
-    for (index, At { value: pattern, span }) in role.prefer.iter().enumerate() {
+/// Whether there can be a server that the pattern matches and `allow_targets` allows. Of two patterns with a server in
+/// common one covers the other.
+fn may_be_allowed(pattern: &Pattern, role: &RoleDraft) -> bool {
+    let mut allowed = role.allow_targets.iter().map(|at| &at.value);
+    role.allow_targets.is_empty() || allowed.any(|allowed| allowed.covers(pattern) || pattern.covers(allowed))
+}
+
+/// Patterns in `allow_targets`, and ranges in `allow_ports`, that allow nothing, or nothing that another one does not.
+/// Unlike with `prefer`, the order does not matter.
+fn idle_bounds(role: &RoleDraft, draft: &Draft, findings: &mut Findings<'_>) {
+    for At { value: pattern, span } in &role.allow_targets {
         let Some(span) = span else { continue };
-        if let Pattern::Exact(Host::Name(name)) = pattern
-            && !name.contains('.')
+        let mut others = role.allow_targets.iter().map(|at| &at.value);
+        if let Some(problem) = without_domain(pattern, draft) {
+            findings.warning(span, problem);
+        } else if let Some(wider) = others.find(|other| other.covers(pattern) && *other != pattern) {
+            findings.warning(span, allowed_anyway(&format!("\"{pattern}\""), &format!("\"{wider}\"")));
+        }
+    }
+    let ranges = role.allow_ports.as_deref().unwrap_or_default();
+    for At { value: range, span } in ranges {
+        let covers = |other: &RangeInclusive<u16>| other.contains(range.start()) && other.contains(range.end());
+        let mut others = ranges.iter().map(|at| &at.value);
+        if let Some(wider) = others.find(|other| covers(other) && *other != range)
+            && let Some(span) = span
         {
-            let domain = draft.domain.as_ref().map_or("example.com", |at| &at.value);
-            findings.warning(
-                span,
-                Problem::new(
-                    format!("{} matches no server: the targets of SRV records are whole names", quoted(name)),
-                    format!("write its domain too, such as \"{name}.{domain}\""),
-                ),
-            );
+            findings.warning(span, allowed_anyway(&write_ports(range), &write_ports(wider)));
         }
-        let mut earlier = role.prefer[..index].iter().map(|at| &at.value);
-        if let Some(wider) = earlier.find(|earlier| earlier.covers(pattern) && *earlier != pattern) {
-            findings.warning(
-                span,
-                Problem::new(
-                    format!("\"{pattern}\" changes nothing: \"{wider}\" before it has matched the same servers"),
-                    "write it before that one, or leave it out",
-                ),
-            );
-        }
+    }
+}
+
+fn allowed_anyway(what: &str, wider: &str) -> Problem {
+    Problem::new(format!("{what} changes nothing: {wider} allows it too"), "leave one of them out")
+}
+
+/// As the file has it: `8140`, `"8140-8149"`.
+fn write_ports(range: &RangeInclusive<u16>) -> String {
+    let (first, last) = (range.start(), range.end());
+    if first == last { first.to_string() } else { format!("\"{first}-{last}\"") }
+}
+
+/// What to say of a pattern that is a name without a dot.
+fn without_domain(pattern: &Pattern, draft: &Draft) -> Option<Problem> {
+    let Pattern::Exact(Host::Name(name)) = pattern else { return None };
+    let domain = draft.domain.as_ref().map_or("example.com", |at| &at.value);
+    (!name.contains('.')).then(|| {
+        Problem::new(
+            format!("{} matches no server: the targets of SRV records are whole names", quoted(name)),
+            format!("write its domain too, such as \"{name}.{domain}\""),
+        )
+    })
+}
+
+/// Files of `[dns]` that nobody reads.
+fn unused_files(draft: &Draft, findings: &mut Findings<'_>) {
+    if let (Some(At { value: Dnssec::Off, .. }), Some(At { span: Some(span), .. })) =
+        (&draft.dnssec, &draft.trust_anchor)
+    {
+        findings.warning(
+            span,
+            Problem::new(
+                "trust_anchor changes nothing: dnssec is \"off\", so no signature is looked at",
+                "write dnssec = \"prefer\" or \"require\", or leave it out",
+            ),
+        );
+    }
+    if let Some(At { span: Some(span), .. }) = &draft.dns_ca_file
+        && draft.nameservers.iter().all(|server| server.value.transport == Transport::Plain)
+    {
+        findings.warning(
+            span,
+            Problem::new(
+                "ca_file changes nothing: no nameserver in servers is asked over TLS",
+                "write one as \"tls://ADDRESS\", or leave it out",
+            ),
+        );
     }
 }
 

@@ -106,14 +106,14 @@ impl<'f, 't> Section<'f, 't> {
             if known.keys.contains(&key.as_str()) {
                 continue;
             }
-            let elsewhere = || keys::TABLES.iter().find(|table| table.keys.contains(&key.as_str()));
+            let elsewhere = || keys::TABLES.iter().filter(|table| table.keys.contains(&key.as_str()));
             let help = if let Some(near) = known.nearest(&key) {
                 format!("write `{near}`")
-            } else if let Some(table) = elsewhere() {
-                match table.header {
-                    "" => format!("write `{key}` above the first [table]"),
-                    header => format!("write `{key}` under [{header}]"),
-                }
+            } else if elsewhere().any(|table| table.header.is_empty()) {
+                format!("write `{key}` above the first [table]")
+            } else if elsewhere().next().is_some() {
+                let headers: Vec<_> = elsewhere().map(|table| format!("[{}]", table.header)).collect();
+                format!("write `{key}` under {}", headers.join(" or "))
             } else {
                 format!("write one of {}", known.keys.join(", "))
             };

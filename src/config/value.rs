@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Problem, quoted};
 use super::unit;
-use super::{Balance, Foreign, Nameserver, StaticServer, keys};
+use super::{Balance, Dnssec, Foreign, Nameserver, StaticServer, keys, nameserver};
 use crate::host::{Host, HostError, HostPort, split_port};
 use crate::pattern::{Pattern, PatternError};
 
@@ -78,6 +78,46 @@ pub(super) fn port(value: &DeValue<'_>) -> Result<u16, Problem> {
             .ok_or_else(|| Problem::new(format!("{number} is not a port"), "write a number from 1 to 65535")),
         _ => Err(mistyped(value, "a port", "a number from 1 to 65535 without quotes, such as 8140")),
     }
+}
+
+/// A port, or a range of them.
+pub(super) fn ports(value: &DeValue<'_>) -> Result<RangeInclusive<u16>, Problem> {
+    let text = match value {
+        DeValue::Integer(_) => return port(value).map(|port| port..=port),
+        DeValue::String(text) => text,
+        _ => {
+            const EXAMPLE: &str = "a port such as 8140, or a range such as \"8140-8149\"";
+            return Err(mistyped(value, "a port or a range of ports", EXAMPLE));
+        }
+    };
+    if let Some(port) = port_number(text) {
+        return Err(Problem::new(
+            format!("{} is a port in quotes", quoted(text)),
+            format!("write {port} without quotes"),
+        ));
+    }
+    let written = text.split_once('-').and_then(|(first, last)| port_number(first).zip(port_number(last)));
+    if let Some((first, last)) = written.filter(|(first, last)| first <= last) {
+        return Ok(first..=last);
+    }
+    // "8140 - 8149", "8140:8149", "8140..8149".
+    let numbers: Vec<_> = text.split(|c: char| !c.is_alphanumeric()).filter(|digits| !digits.is_empty()).collect();
+    let meant = match numbers[..] {
+        [a, b] => port_number(a).zip(port_number(b)),
+        _ => None,
+    };
+    let help = match meant {
+        Some((a, b)) => format!("write \"{}-{}\"", a.min(b), a.max(b)),
+        None => "write a port from 1 to 65535, or a range of them such as \"8140-8149\"".to_owned(),
+    };
+    let wrong = if written.is_some() { "ends before it begins" } else { "is not a range of ports" };
+    Err(Problem::new(format!("{} {wrong}", quoted(text)), help))
+}
+
+/// A port from 1 to 65535 in digits.
+pub(super) fn port_number(text: &str) -> Option<u16> {
+    // `parse` alone would take a plus sign.
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten().filter(|port| *port != 0)
 }
 
 /// An address and port to listen on.
@@ -211,8 +251,42 @@ pub(super) fn balance(value: &DeValue<'_>) -> Result<Balance, Problem> {
     })
 }
 
+/// What is made of DNSSEC.
+pub(super) fn dnssec(value: &DeValue<'_>) -> Result<Dnssec, Problem> {
+    const NOUN: &str = "a way to use DNSSEC";
+    const WORDS: &str = "\"off\", \"prefer\" or \"require\"";
+    const ON: &str = "\"prefer\", or \"require\" to refuse what is not signed too";
+    let text = match value {
+        DeValue::Boolean(true) => return Err(mistyped(value, NOUN, ON)),
+        DeValue::Boolean(false) => return Err(mistyped(value, NOUN, "\"off\"")),
+        DeValue::String(text) => text.as_ref(),
+        _ => return Err(mistyped(value, NOUN, WORDS)),
+    };
+    Dnssec::ALL.into_iter().find(|dnssec| dnssec.as_str() == text).ok_or_else(|| {
+        let help = match (text, keys::nearest(text, Dnssec::ALL.map(Dnssec::as_str))) {
+            ("true" | "on" | "yes", _) => format!("write {ON}"),
+            ("false" | "no", _) => "write \"off\"".to_owned(),
+            (_, Some(near)) => format!("write \"{near}\""),
+            (_, None) => format!("write {WORDS}"),
+        };
+        Problem::new(format!("{} is not {NOUN}", quoted(text)), help)
+    })
+}
+
 /// Which servers to prefer.
-pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern, Problem> {
+pub(super) fn preferred(value: &DeValue<'_>) -> Result<Pattern, Problem> {
+    let everything = "leave it out: the servers that match no pattern come last anyway";
+    pattern(value, everything, "a server is preferred whatever its port")
+}
+
+/// Which servers SRV records may name.
+pub(super) fn target(value: &DeValue<'_>) -> Result<Pattern, Problem> {
+    let everything = "leave the whole key out: without it every server is allowed";
+    pattern(value, everything, "which ports are allowed is what allow_ports says")
+}
+
+/// Which servers are meant. What to do about `*`, and why there is no port in it, depends on the key.
+fn pattern(value: &DeValue<'_>, everything: &str, portless: &str) -> Result<Pattern, Problem> {
     const EXAMPLE: &str = "\"compiler1.example.com\", or \"*.fra.example.com\" for every server under a domain";
     let text = value.as_str().ok_or_else(|| mistyped(value, "a server's name", EXAMPLE))?;
     let why = match text.parse::<Pattern>() {
@@ -223,13 +297,10 @@ pub(super) fn pattern(value: &DeValue<'_>) -> Result<Pattern, Problem> {
         && let Ok(pattern) = host.parse::<Pattern>()
         && port.bytes().all(|b| b.is_ascii_digit())
     {
-        return Err(Problem::new(
-            format!("{} has a port", quoted(text)),
-            format!("write \"{pattern}\": a server is preferred whatever its port"),
-        ));
+        return Err(Problem::new(format!("{} has a port", quoted(text)), format!("write \"{pattern}\": {portless}")));
     }
     let help = match (why, meant_domain(text)) {
-        (PatternError::Everything, _) => "leave it out: the servers that match no pattern come last anyway".to_owned(),
+        (PatternError::Everything, _) => everything.to_owned(),
         (PatternError::Wildcard, Some(domain)) => {
             format!("write \"*.{domain}\" for every server under {domain}, or each server's whole name")
         }
@@ -248,12 +319,11 @@ fn meant_domain(text: &str) -> Option<Host> {
     domain.parse().ok().filter(|host| matches!(host, Host::Name(_)))
 }
 
-/// A file, by its absolute path.
-pub(super) fn file(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
-    const EXAMPLE: &str = "\"/etc/puppetlabs/puppet/ssl/certs/ca.pem\"";
-    let text = value.as_str().ok_or_else(|| mistyped(value, "a file", EXAMPLE))?;
+/// A file, by its absolute path; `example` is one.
+pub(super) fn file(value: &DeValue<'_>, example: &str) -> Result<PathBuf, Problem> {
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a file", &format!("\"{example}\"")))?;
     if text.is_empty() {
-        return Err(Problem::new("the file's name is empty", format!("write a path such as {EXAMPLE}")));
+        return Err(Problem::new("the file's name is empty", format!("write a path such as \"{example}\"")));
     }
     let why = if !text.starts_with('/') {
         "is not an absolute path"
@@ -264,23 +334,15 @@ pub(super) fn file(value: &DeValue<'_>) -> Result<PathBuf, Problem> {
     } else {
         return Ok(text.into());
     };
-    Err(Problem::new(format!("{} {why}", quoted(text)), format!("write the whole path of a file, such as {EXAMPLE}")))
+    Err(Problem::new(
+        format!("{} {why}", quoted(text)),
+        format!("write the whole path of a file, such as \"{example}\""),
+    ))
 }
 
-/// A nameserver's address; its port is 53 unless written.
+/// A nameserver, by its address, and how it is asked.
 pub(super) fn nameserver(value: &DeValue<'_>) -> Result<Nameserver, Problem> {
-    const EXAMPLE: &str = "\"192.0.2.53\" or \"192.0.2.53:5353\"";
-    let text = value.as_str().ok_or_else(|| mistyped(value, "a nameserver's address", EXAMPLE))?;
-    match split_port(text) {
-        Ok((Host::Ip(ip), port)) => Ok(SocketAddr::new(ip, port.unwrap_or(53)).into()),
-        Ok((Host::Name(_), _)) => Err(Problem::new(
-            format!("{} is a name, and a nameserver is needed to look it up", quoted(text)),
-            format!("write its address, like {EXAMPLE}"),
-        )),
-        Err(why) => {
-            Err(Problem::new(format!("{} is not an address: {why}", quoted(text)), format!("write it like {EXAMPLE}")))
-        }
-    }
+    nameserver::read(value.as_str().ok_or_else(|| mistyped(value, "a nameserver's address", nameserver::EXAMPLE))?)
 }
 
 /// What becomes of foreign names.

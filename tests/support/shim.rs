@@ -1,6 +1,7 @@
 //! The daemon, in the test's own process.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use puppet_shim::config::{Config, RoleConfig};
 use puppet_shim::daemon::Daemon;
@@ -56,7 +57,17 @@ pub fn config(dns: &Dns) -> Config {
     config.dns.servers = vec![dns.address().into()];
     // What servers count here are the agent's own connections. Tests about certificates switch it on.
     config.certificates.check = false;
+    // Servers listen on loopback, on ports that the kernel picks.
+    config.dns.allow_loopback = true;
+    for role in &mut config.roles {
+        role.allow_ports = Some(any_port());
+    }
     config
+}
+
+/// Every port, for a role whose SRV records name what the kernel picks.
+pub fn any_port() -> Vec<RangeInclusive<u16>> {
+    vec![1..=u16::MAX]
 }
 
 /// A role of a configuration, to be changed.
