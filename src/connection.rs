@@ -14,6 +14,7 @@ use crate::config::{Balance, Config, Foreign, RoleConfig};
 use crate::dial::{Dialer, Did, Try, describe};
 use crate::discovery::srv::Srv;
 use crate::discovery::{Discovery, Source};
+use crate::domain::HostDomain;
 use crate::error::{Error, Kind};
 use crate::health::{Flip, Rank};
 use crate::host::{Host, HostPort};
@@ -36,6 +37,8 @@ pub struct Shared {
     pub discovery: Discovery,
     /// Which host this is to `balance = "hash"`.
     pub key: String,
+    /// This host's domain, where it had to be found.
+    pub domain: Option<HostDomain>,
     /// What is known of the servers.
     pub pool: Mutex<Pool>,
     /// Looks at their certificates.

@@ -11,8 +11,8 @@ use crate::check::Checks;
 use crate::config::Config;
 use crate::connection::{Shared, serve};
 use crate::discovery::Discovery;
-use crate::discovery::dns::{Dns, ResolvConf};
-use crate::domain;
+use crate::discovery::dns::Dns;
+use crate::domain::{self, HostDomain};
 use crate::listen::{BindError, Listener};
 use crate::memory::{self, Keeper};
 use crate::pool::Pool;
@@ -49,20 +49,20 @@ pub struct Site {
     pub discovery: Discovery,
     /// Which host this is to `balance = "hash"`: the certname, else the full name.
     pub key: String,
+    /// The domain, where it had to be found.
+    pub domain: Option<HostDomain>,
 }
 
 impl Site {
     /// Looks at the host. Blocks for two seconds at most, where the domain is not configured and the host's own DNS is
-    /// dead.
-    pub fn new(config: &Config) -> Self {
+    /// dead. `before`: the domain that was found earlier.
+    pub fn new(config: &Config, before: Option<&HostDomain>) -> Self {
         let path = Path::new(RESOLV_CONF);
-        let system = ResolvConf::read(path);
-        let domain = config.domain.clone().or_else(|| domain::find(path));
+        let found = config.domain.is_none().then(|| domain::find(path, before));
+        let domain = config.domain.clone().or_else(|| found.as_ref().and_then(|found| found.domain.clone()));
         let key = config.certname.clone().unwrap_or_else(|| domain::full_name(domain.as_deref()));
-        let mut search: Vec<String> = domain.iter().cloned().collect();
-        search.extend(system.search.iter().filter(|s| Some(*s) != domain.as_ref()).cloned());
-        let dns = Dns::new(&config.dns, path);
-        Site { table: Table::new(config, domain), discovery: Discovery::new(dns, search), key }
+        let discovery = Discovery::new(config, Dns::new(&config.dns, path), domain.clone());
+        Site { table: Table::new(config, domain), discovery, key, domain: found }
     }
 }
 
@@ -74,8 +74,14 @@ impl Daemon {
     /// # Errors
     ///
     /// When no address at all could be bound, the default ones included.
-    #[allow(clippy::unused_async, reason = "needs a tokio runtime around it, which this makes plain")]
     pub async fn build(config: Config) -> Result<Self, BuildError> {
+        Self::build_with(config, None).await
+    }
+
+    /// The same with what the state directory has of DNS and of the servers, where it keeps what will be learnt of them.
+    /// Without one, nothing outlives the daemon. Blocks for as long as the disk takes.
+    #[allow(clippy::unused_async, reason = "needs a tokio runtime around it, which this makes plain")]
+    pub async fn build_with(config: Config, state: Option<StateDirectory>) -> Result<Self, BuildError> {
         let mut listeners = Vec::new();
         let mut failed = Vec::new();
         for addr in &config.listen {
@@ -101,22 +107,18 @@ impl Daemon {
             }
         }
         let addresses: Vec<_> = listeners.iter().map(Listener::addr).collect();
-        let Site { table, discovery, key } = Site::new(&config);
+        let mut pool = Pool::new(config.timeouts.pin);
+        let learnt = state.as_ref().map(|state| memory::recall(state, &mut pool)).unwrap_or_default();
+        let Site { table, discovery, key, domain: found } = Site::new(&config, learnt.domain.as_ref());
+        discovery.restore(learnt.answers);
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
         let checks = Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone())));
-        let pool = Mutex::new(Pool::new(config.timeouts.pin));
-        let shared = Arc::new(Shared { config, table, discovery, key, pool, checks, listeners: addresses.clone() });
-        Ok(Daemon { listeners, addresses, uses_default_listeners, shared, keeper: None })
-    }
-
-    /// Recalls what the state directory has of the servers, and keeps there what will be learnt of them. Without this,
-    /// nothing outlives the daemon. Blocks for as long as the disk takes.
-    #[must_use]
-    pub fn with_state(mut self, state: StateDirectory) -> Self {
-        memory::recall(&state, &mut self.shared.pool());
-        self.keeper = Some(Arc::new(Keeper::new(self.shared.clone(), state)));
-        self
+        let (pool, listeners_of) = (Mutex::new(pool), addresses.clone());
+        let shared =
+            Arc::new(Shared { config, table, discovery, key, domain: found, pool, checks, listeners: listeners_of });
+        let keeper = state.map(|state| Arc::new(Keeper::new(shared.clone(), state)));
+        Ok(Daemon { listeners, addresses, uses_default_listeners, shared, keeper })
     }
 
     /// What was really bound.

@@ -6,17 +6,52 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use dns_lookup::LookupErrorKind;
+use serde::{Deserialize, Serialize};
+
 /// `AI_CANONNAME` of `netdb.h`, the same in glibc and musl.
 const AI_CANONNAME: i32 = 0x0002;
 
 /// `getaddrinfo` waits for dead nameservers longer than anybody should wait for us.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Finds the domain; `None`: this host has none. Blocks, for two seconds at most.
-pub fn find(resolv_conf: &Path) -> Option<String> {
+/// The domain that a host was found to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostDomain {
+    /// The host's own name, as it was then.
+    pub host: String,
+    /// Its domain; `None`: it had none.
+    pub domain: Option<String>,
+}
+
+/// Finds the domain. Blocks, for two seconds at most. Where the host's name has none in it, DNS has to be asked; and
+/// where DNS says nothing, `before` counts, if it was this host's: what `resolv.conf` says instead may be another
+/// domain, in which nothing is known of the servers.
+pub fn find(resolv_conf: &Path, before: Option<&HostDomain>) -> HostDomain {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let canonical = |host: &str| canonical_name(host.to_owned());
-    decide(&host, canonical, || std::fs::read_to_string(resolv_conf).unwrap_or_default())
+    settle(host, canonical, || std::fs::read_to_string(resolv_conf).unwrap_or_default(), before)
+}
+
+/// What is found, or what was found before.
+fn settle(
+    host: String,
+    canonical: impl FnOnce(&str) -> Result<Option<String>, Unanswered>,
+    resolv_conf: impl FnOnce() -> String,
+    before: Option<&HostDomain>,
+) -> HostDomain {
+    let mut is_unanswered = false;
+    let canonical = |host: &str| {
+        canonical(host).unwrap_or_else(|Unanswered| {
+            is_unanswered = true;
+            None
+        })
+    };
+    let domain = decide(&host, canonical, resolv_conf);
+    match before {
+        Some(before) if is_unanswered && before.host == host => before.clone(),
+        _ => HostDomain { host, domain },
+    }
 }
 
 /// The host's full name, lower case: its own, under `domain` where that has no dot.
@@ -57,18 +92,23 @@ fn of_resolv_conf(text: &str) -> Option<String> {
     first("domain").or_else(|| first("search"))
 }
 
+/// The host's own name could not be looked up: neither an answer, nor that there is none.
+struct Unanswered;
+
 /// In a thread of its own, for the call cannot be given a bound; one that outlives its use ends by itself.
-fn canonical_name(host: String) -> Option<String> {
+fn canonical_name(host: String) -> Result<Option<String>, Unanswered> {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         let hints = dns_lookup::AddrInfoHints { flags: AI_CANONNAME, ..Default::default() };
-        let name = dns_lookup::getaddrinfo(Some(&host), None, Some(hints))
-            .ok()
-            .and_then(|mut found| found.find_map(|entry| entry.ok()?.canonname));
+        let name = match dns_lookup::getaddrinfo(Some(&host), None, Some(hints)) {
+            Ok(mut found) => Ok(found.find_map(|entry| entry.ok()?.canonname)),
+            Err(error) if matches!(error.kind(), LookupErrorKind::Again | LookupErrorKind::Fail) => Err(Unanswered),
+            Err(_) => Ok(None),
+        };
         // Nobody may be waiting any more.
         let _ = tell.send(name);
     });
-    told.recv_timeout(PATIENCE).ok().flatten()
+    told.recv_timeout(PATIENCE).unwrap_or(Err(Unanswered))
 }
 
 #[cfg(test)]
@@ -101,5 +141,23 @@ mod tests {
         assert_eq!(found("web1", None, "nameserver 192.0.2.1\nsearch\ta.test. b.test\n").as_deref(), Some("a.test"));
         assert_eq!(found("web1", None, "# search a.test\nsearchx b.test\n"), None);
         assert_eq!(found("", None, ""), None);
+    }
+
+    /// DNS is dead after a reboot, and `resolv.conf` names another domain than DNS did.
+    #[test]
+    fn what_was_found_before_counts_where_dns_says_nothing() {
+        let domain = |domain: &str| HostDomain { host: "web1".into(), domain: Some(domain.into()) };
+        let before = domain("example.com");
+        let settle = |host: &str, canonical: Result<Option<String>, Unanswered>, before| {
+            settle(host.into(), |_| canonical, || "search corp.example".into(), before)
+        };
+        assert_eq!(settle("web1", Err(Unanswered), Some(&before)), before);
+        assert_eq!(settle("web1", Err(Unanswered), None), domain("corp.example"));
+        assert_eq!(settle("web1", Ok(None), Some(&before)), domain("corp.example"), "an answer is an answer");
+        assert_eq!(settle("web1", Ok(Some("web1.other.test".into())), Some(&before)), domain("other.test"));
+        let renamed = settle("web2", Err(Unanswered), Some(&before));
+        assert_eq!(renamed, HostDomain { host: "web2".into(), ..domain("corp.example") });
+        let own = settle("web1.own.test", Err(Unanswered), Some(&before));
+        assert_eq!(own.domain.as_deref(), Some("own.test"));
     }
 }

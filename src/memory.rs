@@ -3,8 +3,11 @@
 //! The process's own clock ends with it, so what is kept carries wall-clock stamps. A stamp from the future, or all of
 //! them where the clock was set back since, says nothing any more: what it belongs to counts as expired.
 
+mod answers;
+mod clock;
 mod file;
 mod keeper;
+mod text;
 
 use std::fmt;
 use std::io;
@@ -13,6 +16,8 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use crate::discovery::Answers;
+use crate::domain::HostDomain;
 use crate::pool::Pool;
 use crate::state::StateDirectory;
 
@@ -27,6 +32,15 @@ pub const DAMAGED: &str = "memory.json.bad";
 
 /// Bytes of the largest file that is read or written. What is remembered is bounded, and of a usual host a thousandth.
 pub const LIMIT: u64 = 4 * 1024 * 1024;
+
+/// What outlives the process beside what the pool knows of the servers.
+#[derive(Clone, Debug, Default)]
+pub struct Learnt {
+    /// What DNS said.
+    pub answers: Answers,
+    /// The host's domain, as it was found last.
+    pub domain: Option<HostDomain>,
+}
 
 /// Why nothing could be recalled.
 #[derive(Debug)]
@@ -59,10 +73,10 @@ impl fmt::Display for Forgotten {
 impl std::error::Error for Forgotten {}
 
 /// Recalls what the state directory has, and changes nothing there. No file is no error.
-pub fn peek(state: &StateDirectory, pool: &mut Pool) -> Result<(), Forgotten> {
+pub fn peek(state: &StateDirectory, pool: &mut Pool) -> Result<Learnt, Forgotten> {
     let forgotten = |why| Forgotten { path: state.file(FILE), why };
     let contents = match state.read(FILE, LIMIT) {
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(Learnt::default()),
         Ok(Some(contents)) => contents,
         Err(error) => return Err(forgotten(Why::Unreadable(error))),
     };
@@ -71,10 +85,13 @@ pub fn peek(state: &StateDirectory, pool: &mut Pool) -> Result<(), Forgotten> {
 
 /// Recalls what the state directory has, as the daemon does when it starts: a file that is of no use is set aside, and
 /// what writes left behind when the process was killed is removed.
-pub fn recall(state: &StateDirectory, pool: &mut Pool) {
+pub fn recall(state: &StateDirectory, pool: &mut Pool) -> Learnt {
     state.sweep(FILE);
-    let Err(forgotten) = peek(state, pool) else { return };
-    let without = "starting without what was remembered of the servers";
+    let forgotten = match peek(state, pool) {
+        Ok(learnt) => return learnt,
+        Err(forgotten) => forgotten,
+    };
+    let without = "starting without what was remembered of DNS and of the servers";
     match &forgotten.why {
         Why::Unreadable(_) => {
             tracing::warn!("{forgotten}; {without}; let puppet-shim's user read it, or remove it");
@@ -84,6 +101,7 @@ pub fn recall(state: &StateDirectory, pool: &mut Pool) {
             Err(error) => tracing::warn!("{forgotten}; {without}; it could not be renamed to {DAMAGED} ({error})"),
         },
     }
+    Learnt::default()
 }
 
 /// Wall time: the one place where it is read.
@@ -137,7 +155,7 @@ mod tests {
     #[test]
     fn what_was_written_is_recalled() {
         let (_folder, state) = folder();
-        state.write(FILE, &to_json(&taught(), Instant::now(), clock()).unwrap()).unwrap();
+        state.write(FILE, &to_json(&taught(), &Learnt::default(), Instant::now(), clock()).unwrap()).unwrap();
         let mut pool = pool();
         recall(&state, &mut pool);
         assert_eq!(pool.servers.rank(&server(), Instant::now()), Rank::Down);

@@ -97,17 +97,19 @@ async fn resolve_a_name() {
     let nameserver = dns.address().to_string();
     assert_eq!(
         answer["records"],
-        json!([{"owner": "_x-puppet._tcp.lab.test", "records": 3, "ttl_seconds": 42, "nameserver": nameserver, "freshness": "live", "error": null}])
+        json!([{"owner": "_x-puppet._tcp.lab.test", "records": 3, "ttl_seconds": 42, "nameserver": nameserver,
+                "freshness": "live", "refused": [], "error": null}])
     );
     let nothing = json!({"state": "good", "cause": null, "hold_seconds": null, "usual_ms": null, "pinned": false,
                          "certificates": []});
     let expected = json!([
         {"host": "compile1.lab.test", "port": 8140, "priority": 10, "weight": 0, "remembered": nothing,
-         "addresses": ["2001:db8::1", "192.0.2.1"], "ttl_seconds": 77, "problem": null},
+         "addresses": ["2001:db8::1", "192.0.2.1"], "ttl_seconds": 77, "stale": null, "refused": [], "problem": null},
         {"host": "compile2.lab.test", "port": 8240, "priority": 20, "weight": 5, "remembered": nothing,
-         "addresses": ["192.0.2.2"], "ttl_seconds": 60, "problem": null},
+         "addresses": ["192.0.2.2"], "ttl_seconds": 60, "stale": null, "refused": [], "problem": null},
         {"host": "nowhere.lab.test", "port": 8140, "priority": 30, "weight": 0, "remembered": nothing,
-         "addresses": [], "ttl_seconds": null, "problem": "has no address in DNS"},
+         "addresses": [], "ttl_seconds": null, "stale": null, "refused": [],
+         "problem": "has no address in DNS"},
     ]);
     assert_eq!(answer["servers"], expected);
 }
@@ -160,7 +162,7 @@ async fn resolve_for_people() {
         "puppet:8140
   role     compile (row official-name: puppet is an official name, and no other role has port 8140)
   domain   lab.test
-  SRV      _x-puppet._tcp.lab.test: 3 records, TTL 42 s, from {}
+  SRV      _x-puppet._tcp.lab.test: 3 records, TTL 42 s, from {}, live
   servers  by srv _x-puppet._tcp.lab.test, in the order tried if asked now:
       1  compile1.lab.test:8140   priority 10 weight 0  2001:db8::1, 192.0.2.1 (TTL 77 s)
       2  compile2.lab.test:8240   priority 20 weight 5  192.0.2.2 (TTL 60 s)

@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use self::remembered::Remembered;
 use crate::config::{self, Config, Foreign};
 use crate::daemon::Site;
+use crate::discovery::cache::Known;
 use crate::discovery::srv::Srv;
-use crate::discovery::{Found, Source};
+use crate::discovery::{Answers, Found, Source};
 use crate::host::{Host, HostError, HostPort, split_port};
 use crate::listen::leads_back;
-use crate::memory;
+use crate::memory::{self, Learnt};
 use crate::pick;
 use crate::pin::Set;
 use crate::pool::{Pool, Wanted};
@@ -33,10 +34,11 @@ const NO_NAME: u8 = 64;
 
 /// Show where a name or role would go, and why
 ///
-/// Asks DNS as the daemon would and prints how the name is classified and by which row of the (name, port) table, the
-/// records asked for, the targets with priority, weight, addresses and TTL, what the daemon has written down of each, and
-/// the order in which they would be tried. What is drawn by weight is drawn anew each time. Exits with 1 where there is
-/// no server to try.
+/// Does what the daemon would do now and prints how the name is classified and by which row of the (name, port) table,
+/// the records asked for, with the nameserver that gave them, how new they are, and which of them are passed over, the
+/// targets with priority, weight, addresses and TTL, what the daemon has written down of each, and the order in which
+/// they would be tried. What the daemon knows within its TTL is not asked for again, unless --fresh says so. What is
+/// drawn by weight is drawn anew each time. Exits with 1 where there is no server to try.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ResolveArgs {
     /// A server's name as the agent would ask for it, or a role: ca, compile, files, report
@@ -46,6 +48,10 @@ pub struct ResolveArgs {
     /// Print JSON, for machines
     #[arg(long)]
     pub json: bool,
+
+    /// Ask DNS anew, whatever the daemon has written down of its answers
+    #[arg(long)]
+    pub fresh: bool,
 
     /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml
     #[arg(long, value_name = "FILE")]
@@ -82,10 +88,12 @@ pub struct RecordSet {
     pub records: usize,
     /// How long they hold.
     pub ttl_seconds: Option<u64>,
-    /// Live, or stale since when and why.
+    /// `live`, `cached` for so long, or `stale` since when and why; in front, whether the daemon had it on disk.
     pub freshness: Option<String>,
     /// The nameserver that answered.
     pub nameserver: Option<String>,
+    /// Its records that may not be used, and why.
+    pub refused: Vec<String>,
     /// Why there is no answer.
     pub error: Option<String>,
 }
@@ -105,6 +113,10 @@ pub struct Candidate {
     pub addresses: Vec<IpAddr>,
     /// How long DNS lets the addresses hold.
     pub ttl_seconds: Option<u64>,
+    /// Since when the addresses are stale, and why.
+    pub stale: Option<String>,
+    /// Addresses that may not be used, for they lead to this host.
+    pub refused: Vec<IpAddr>,
     /// Why it would not be tried, or could not.
     pub problem: Option<String>,
     /// What the daemon has written down of it.
@@ -123,9 +135,11 @@ pub fn resolve(args: &ResolveArgs) -> ExitCode {
         let _ = writeln!(err, "resolving with {}", config.origin);
     }
     let mut pool = Pool::new(config.config.timeouts.pin);
-    if let Err(forgotten) = memory::peek(&state, &mut pool) {
-        let _ = writeln!(err, "puppet-shim: {forgotten}; resolving without what is remembered of the servers");
-    }
+    let mut learnt = memory::peek(&state, &mut pool).unwrap_or_else(|forgotten| {
+        let _ =
+            writeln!(err, "puppet-shim: {forgotten}; resolving without what is remembered of DNS and of the servers");
+        Learnt::default()
+    });
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -133,7 +147,10 @@ pub fn resolve(args: &ResolveArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let resolution = match runtime.block_on(answer(&config.config, &args.what, &mut pool)) {
+    if args.fresh {
+        learnt.answers = Answers::default();
+    }
+    let resolution = match runtime.block_on(answer(&config.config, &args.what, &mut pool, learnt)) {
         Ok(resolution) => resolution,
         Err(error) => {
             let _ = writeln!(
@@ -154,9 +171,10 @@ pub fn resolve(args: &ResolveArgs) -> ExitCode {
     if told.is_ok() && usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Looks everything up as a connection would. `pool`: what is remembered of the servers.
-pub async fn answer(config: &Config, what: &str, pool: &mut Pool) -> Result<Resolution, HostError> {
-    let site = Site::new(config);
+/// Looks everything up as a connection would. `pool`: what is remembered of the servers; `learnt`: what of DNS.
+pub async fn answer(config: &Config, what: &str, pool: &mut Pool, learnt: Learnt) -> Result<Resolution, HostError> {
+    let site = Site::new(config, learnt.domain.as_ref());
+    site.discovery.restore(learnt.answers);
     let mut name = None;
     let mut resolution = Resolution {
         asked: what.into(),
@@ -182,23 +200,15 @@ pub async fn answer(config: &Config, what: &str, pool: &mut Pool) -> Result<Reso
         by_name(config, &site, host, port, &mut resolution).await?
     };
     for step in &found.steps {
-        resolution.records.push(match &step.result {
-            Ok(known) => RecordSet {
-                owner: step.owner.clone(),
-                records: known.answer.records.len(),
-                ttl_seconds: Some(known.answer.ttl.as_secs()),
-                freshness: Some(known.freshness.describe()),
-                nameserver: Some(known.answer.from.to_string()),
-                error: None,
-            },
-            Err(failure) => RecordSet {
-                owner: step.owner.clone(),
-                records: 0,
-                ttl_seconds: None,
-                freshness: None,
-                nameserver: None,
-                error: Some(failure.to_string()),
-            },
+        let known = step.result.as_ref().ok();
+        resolution.records.push(RecordSet {
+            owner: step.owner.clone(),
+            records: known.map_or(0, |known| known.answer.records.len()),
+            ttl_seconds: known.map(|known| known.answer.ttl.as_secs()),
+            freshness: known.map(Known::describe),
+            nameserver: known.map(|known| known.answer.from.to_string()),
+            refused: step.refused.iter().map(ToString::to_string).collect(),
+            error: step.result.as_ref().err().map(ToString::to_string),
         });
     }
     resolution.source = found.source;
@@ -286,6 +296,8 @@ async fn candidate(config: &Config, site: &Site, server: &Srv, pool: &Pool, reme
         weight: server.weight,
         addresses: Vec::new(),
         ttl_seconds: None,
+        stale: None,
+        refused: Vec::new(),
         problem: None,
         remembered,
     };
@@ -298,6 +310,7 @@ async fn candidate(config: &Config, site: &Site, server: &Srv, pool: &Pool, reme
             }
             candidate.addresses = found.ips;
             candidate.ttl_seconds = found.ttl.map(|ttl| ttl.as_secs());
+            (candidate.stale, candidate.refused) = (found.stale, found.refused);
         }
         Err(why) => candidate.problem = Some(why.to_string()),
     }
@@ -328,8 +341,12 @@ impl Resolution {
                 (None, from) => {
                     let (from, ttl) = (from.as_deref().unwrap_or("?"), set.ttl_seconds.unwrap_or(0));
                     let noun = if set.records == 1 { "record" } else { "records" };
-                    writeln!(out, "{} {noun}, TTL {ttl} s, from {from}", set.records)?;
+                    write!(out, "{} {noun}, TTL {ttl} s, from {from}", set.records)?;
+                    writeln!(out, ", {}", set.freshness.as_deref().unwrap_or("?"))?;
                 }
+            }
+            for refused in &set.refused {
+                writeln!(out, "           passed over: {refused}")?;
             }
         }
         let Some(widest) = self.servers.iter().map(|s| s.host.len() + 6).max() else {
@@ -350,6 +367,15 @@ impl Resolution {
             match &server.problem {
                 Some(problem) => writeln!(out, "  {problem}")?,
                 None => writeln!(out)?,
+            }
+            if let Some(stale) = &server.stale {
+                writeln!(out, "         its addresses: {stale}")?;
+            }
+            for ip in &server.refused {
+                writeln!(
+                    out,
+                    "         passed over: {ip} is on loopback, which allow_loopback = true under [dns] would allow"
+                )?;
             }
             for line in server.remembered.lines() {
                 writeln!(out, "         {line}")?;

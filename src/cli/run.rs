@@ -84,13 +84,12 @@ async fn serve(found: &InForce, state: &StateDirectory) -> Result<(), BuildError
     // Before the first connection, so that no signal is missed from the moment on that somebody can use the port.
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let hangup = signal(SignalKind::hangup());
-    let daemon = Daemon::build(found.config.clone()).await?;
+    let daemon = Daemon::build_with(found.config.clone(), Some(state.clone())).await?;
     // Only now: one with which nothing can be listened on is no good one.
     if !daemon.uses_default_listeners() {
         found.accept(state).iter().for_each(say);
     }
     tokio::spawn(heed_not(hangup.ok()));
-    let daemon = daemon.with_state(state.clone());
     daemon.run(first_of(signals.into_iter().filter_map(Result::ok).collect())).await;
     Ok(())
 }

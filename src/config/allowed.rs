@@ -8,20 +8,23 @@ use super::{Config, RoleConfig};
 const USUAL: RangeInclusive<u16> = 8140..=8143;
 
 impl Config {
-    /// Whether an SRV record may name this port for this role: one of the role's `allow_ports`; where that is not
-    /// written, 8140 to 8143 and every port in the configuration, be it one of any role's `ports` or that of one of any
-    /// role's `servers`.
-    pub fn is_allowed_port(&self, role: &RoleConfig, port: u16) -> bool {
-        match &role.allow_ports {
-            Some(ranges) => ranges.iter().any(|range| range.contains(&port)),
-            None => USUAL.contains(&port) || self.has_port(port),
+    /// The ports that an SRV record may name for this role: the role's `allow_ports`; where that is not written, 8140 to
+    /// 8143 and every port in the configuration, be it one of any role's `ports` or that of one of any role's `servers`.
+    pub fn allowed_ports(&self, role: &RoleConfig) -> Vec<RangeInclusive<u16>> {
+        if let Some(ranges) = &role.allow_ports {
+            return ranges.clone();
         }
+        let of_role = |role: &RoleConfig| -> Vec<u16> {
+            let servers = role.servers.iter().filter_map(|server| server.port);
+            role.ports.iter().copied().chain(servers).collect()
+        };
+        let written = self.roles.iter().flat_map(of_role).map(|port| port..=port);
+        std::iter::once(USUAL).chain(written).collect()
     }
 
-    fn has_port(&self, port: u16) -> bool {
-        self.roles
-            .iter()
-            .any(|role| role.ports.contains(&port) || role.servers.iter().any(|server| server.port == Some(port)))
+    /// Whether an SRV record may name this port for this role.
+    pub fn is_allowed_port(&self, role: &RoleConfig, port: u16) -> bool {
+        self.allowed_ports(role).iter().any(|range| range.contains(&port))
     }
 }
 

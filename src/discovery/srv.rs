@@ -1,8 +1,11 @@
 //! SRV records (RFC 2782) and the order in which Puppet's admins know their targets to be tried.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::Serialize;
 
-use crate::host::Host;
+use crate::host::{Host, HostError};
 
 /// One SRV record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -15,6 +18,40 @@ pub struct Srv {
     pub port: u16,
     /// Its name. `None` is the target `.`: the service is decidedly not offered here.
     pub target: Option<Host>,
+}
+
+/// As a zone file has it: `10 60 8140 compiler1.example.com`.
+impl fmt::Display for Srv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ", self.priority, self.weight, self.port)?;
+        match &self.target {
+            Some(target) => write!(f, "{target}"),
+            None => f.write_str("."),
+        }
+    }
+}
+
+/// Why a text is no SRV record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SrvError {
+    /// Not four words, the first three of them numbers from 0 to 65535.
+    #[error("it is not PRIORITY WEIGHT PORT TARGET")]
+    Form,
+    /// The target is no name.
+    #[error(transparent)]
+    Target(#[from] HostError),
+}
+
+impl FromStr for Srv {
+    type Err = SrvError;
+
+    fn from_str(text: &str) -> Result<Self, SrvError> {
+        let words: Vec<_> = text.split(' ').collect();
+        let [priority, weight, port, target] = words.as_slice() else { return Err(SrvError::Form) };
+        let number = |word: &str| word.parse().map_err(|_| SrvError::Form);
+        let target = if *target == "." { None } else { Some(target.parse()?) };
+        Ok(Srv { priority: number(priority)?, weight: number(weight)?, port: number(port)?, target })
+    }
 }
 
 /// Sorts targets as they are to be tried: priority first; inside a priority by Puppet's own draw
@@ -136,6 +173,17 @@ mod tests {
         assert_eq!(names(&order(&records, &mut fastrand::Rng::with_seed(1))), ["a", "b"]);
         assert_eq!(order(&[srv(0, 0, ".")], &mut fastrand::Rng::with_seed(1)), []);
         assert_eq!(order(&[], &mut fastrand::Rng::with_seed(1)), []);
+    }
+
+    #[test]
+    fn is_read_as_it_is_written() {
+        for text in ["10 60 8140 compiler1.example.com", "0 0 0 .", "65535 65535 65535 2001:db8::1"] {
+            assert_eq!(text.parse::<Srv>().unwrap().to_string(), text);
+        }
+        for text in ["", "1 2 3", "1 2 3 4 5", "1 2 65536 a", "-1 2 3 a", "1 2  3 a"] {
+            assert_eq!(text.parse::<Srv>(), Err(SrvError::Form), "{text:?}");
+        }
+        assert_eq!("1 2 3 a..b".parse::<Srv>(), Err(SrvError::Target(HostError::EmptyLabel)));
     }
 
     /// The same name at another port, priority or weight is another record.

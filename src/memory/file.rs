@@ -1,11 +1,15 @@
 //! What is remembered, as JSON. No io, and both clocks are arguments.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::LIMIT;
+use super::answers::Written;
+use super::clock::{Clocks, Stamp};
+use super::text::{self, Text};
+use super::{LIMIT, Learnt};
+use crate::domain::HostDomain;
 use crate::health::{LONGEST, Rank, Record, Trouble};
 use crate::host::{Host, HostPort};
 use crate::pin::Set;
@@ -48,12 +52,11 @@ struct File {
     addresses: Vec<Judged<std::net::SocketAddr>>,
     pins: Vec<Pinned>,
     verdicts: Vec<Concluded>,
+    #[serde(default)]
+    dns: Written,
+    #[serde(default)]
+    domain: Option<HostDomain>,
 }
-
-/// Milliseconds since 1970.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Stamp(u64);
 
 /// A server or an address.
 #[derive(Serialize, Deserialize)]
@@ -99,7 +102,7 @@ struct Concluded {
 /// # Errors
 ///
 /// None that is known of: what is remembered can be written as JSON.
-pub fn to_json(pool: &Pool, now: Instant, wall: SystemTime) -> serde_json::Result<Vec<u8>> {
+pub fn to_json(pool: &Pool, learnt: &Learnt, now: Instant, wall: SystemTime) -> serde_json::Result<Vec<u8>> {
     let clocks = Clocks { now, wall };
     let mut pins: Vec<_> = pool
         .pins
@@ -132,13 +135,15 @@ pub fn to_json(pool: &Pool, now: Instant, wall: SystemTime) -> serde_json::Resul
         addresses: clocks.servers(pool.addresses.records()),
         pins,
         verdicts,
+        dns: Written::new(&learnt.answers, &clocks),
+        domain: learnt.domain.clone(),
     };
     serde_json::to_vec_pretty(&file)
 }
 
 /// Takes over what [`to_json`] gave, perhaps long ago and with another clock, as far as it still counts. Damaged, it
-/// changes nothing.
-pub fn restore(contents: &[u8], pool: &mut Pool, now: Instant, wall: SystemTime) -> Result<(), Damage> {
+/// changes nothing. Gives what is not the pool's.
+pub fn restore(contents: &[u8], pool: &mut Pool, now: Instant, wall: SystemTime) -> Result<Learnt, Damage> {
     if contents.len() as u64 > LIMIT {
         return Err(Damage::TooLarge);
     }
@@ -167,37 +172,10 @@ pub fn restore(contents: &[u8], pool: &mut Pool, now: Instant, wall: SystemTime)
         let Some(since) = past(since) else { continue };
         pool.verdicts.restore(server, asked, Known { verdict, since }, now);
     }
-    Ok(())
-}
-
-/// One moment on the clock of this process, and on that of the host.
-struct Clocks {
-    now: Instant,
-    wall: SystemTime,
+    Ok(Learnt { answers: file.dns.into_answers(past), domain: file.domain })
 }
 
 impl Clocks {
-    fn stamp(&self, at: Instant) -> Stamp {
-        let wall = match at.checked_duration_since(self.now) {
-            Some(ahead) => self.wall.checked_add(ahead),
-            None => self.wall.checked_sub(self.now.saturating_duration_since(at)),
-        };
-        let since_1970 = wall.and_then(|wall| wall.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        Stamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// A moment that has been; `None`: it is still to come, or too long ago for this process's clock.
-    fn past(&self, stamp: Stamp) -> Option<Instant> {
-        let then = UNIX_EPOCH.checked_add(Duration::from_millis(stamp.0))?;
-        self.now.checked_sub(self.wall.duration_since(then).ok()?)
-    }
-
-    /// How long until then; zero where it has been.
-    fn left(&self, stamp: Stamp) -> Duration {
-        let Some(then) = UNIX_EPOCH.checked_add(Duration::from_millis(stamp.0)) else { return LONGEST };
-        then.duration_since(self.wall).unwrap_or_default()
-    }
-
     fn servers<'a, K: Clone + Ord + 'a>(&self, records: impl Iterator<Item = (&'a K, &'a Record)>) -> Vec<Judged<K>> {
         let mut servers: Vec<_> = records
             .map(|(server, record)| Judged {
@@ -226,7 +204,7 @@ impl<K> Judged<K> {
             let (since, until) = match past(since) {
                 Some(since) => {
                     // No clock makes it longer than it can be.
-                    let left = clocks.left(until).min(LONGEST);
+                    let left = clocks.left(until, LONGEST).min(LONGEST);
                     let ended = || past(until).unwrap_or(clocks.now).max(since);
                     (since, if left.is_zero() { ended() } else { clocks.now + left })
                 }
@@ -257,34 +235,10 @@ fn cut(words: &str) -> String {
     }
 }
 
-/// A value that is written as people write it.
-#[derive(Serialize, Deserialize)]
-#[serde(
-    transparent,
-    bound(serialize = "T: std::fmt::Display", deserialize = "T: std::str::FromStr<Err: std::fmt::Display>")
-)]
-struct Text<T>(#[serde(with = "text")] T);
-
-mod text {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-        let text = String::deserialize(from)?;
-        text.parse().map_err(|error| D::Error::custom(format_args!("{text:?}: {error}")))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::UNIX_EPOCH;
 
     use super::*;
     use crate::dial::{Did, Try};
@@ -338,7 +292,7 @@ mod tests {
     /// What is left when it is written after `run`, and read on another process's clock when the host's shows `later`
     /// more.
     fn reread(pool: &Pool, (now, wall): (Instant, SystemTime), later: i64) -> (Pool, Instant) {
-        let json = to_json(pool, now, wall).unwrap();
+        let json = to_json(pool, &Learnt::default(), now, wall).unwrap();
         let by = Duration::from_millis(later.unsigned_abs());
         let wall = if later < 0 { wall - by } else { wall + by };
         let (mut pool, now) = (empty(), now + 1000 * HOLD);
@@ -380,7 +334,7 @@ mod tests {
         assert_eq!(again.verdicts.get(&server("a"), &name(), then), Some(&unnamed));
         // Once more gives the same, so nothing creeps.
         let (third, _) = reread(&again, (then, wall + SECOND), 0);
-        let json = |pool: &Pool, now| to_json(pool, now, wall + SECOND).unwrap();
+        let json = |pool: &Pool, now| to_json(pool, &Learnt::default(), now, wall + SECOND).unwrap();
         assert_eq!(json(&third, then + 1000 * HOLD), json(&again, then));
     }
 
@@ -430,7 +384,7 @@ mod tests {
     #[test]
     fn a_stamp_from_the_future_counts_as_expired() {
         let (now, wall) = moment();
-        let json = String::from_utf8(to_json(&taught(now), now, wall).unwrap()).unwrap();
+        let json = String::from_utf8(to_json(&taught(now), &Learnt::default(), now, wall).unwrap()).unwrap();
         // All but that of the write itself, which comes first.
         let later = json.replace("1700000000123", "1731536000123").replacen("1731536000123", "1700000000123", 1);
         assert_eq!(later.matches("1731536000123").count(), 5, "{later}");
@@ -464,7 +418,7 @@ mod tests {
     #[test]
     fn what_is_damaged_changes_nothing() {
         let (now, wall) = moment();
-        let good = to_json(&taught(now), now, wall).unwrap();
+        let good = to_json(&taught(now), &Learnt::default(), now, wall).unwrap();
         let text = String::from_utf8(good.clone()).unwrap();
         let mut damaged: Vec<Vec<u8>> = (0..good.len()).map(|at| good[..at].to_vec()).collect();
         damaged.extend([
@@ -519,7 +473,7 @@ mod tests {
             let set = Set::from_servers(vec![server.clone(); 4]);
             pool.open(&Role::new("compile"), &set, &server, false, now);
         }
-        let json = to_json(&pool, now, wall).unwrap();
+        let json = to_json(&pool, &Learnt::default(), now, wall).unwrap();
         assert!(json.len() as u64 <= LIMIT, "{}", json.len());
         restore(&json, &mut empty(), now, wall).unwrap();
     }

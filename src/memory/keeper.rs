@@ -7,7 +7,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::{FILE, LIMIT, clock, to_json};
+use super::{FILE, LIMIT, Learnt, clock, to_json};
 use crate::connection::Shared;
 use crate::state::StateDirectory;
 
@@ -67,8 +67,9 @@ impl Keeper {
 
     /// What is to be written, if something has changed.
     fn changed(&self) -> Option<io::Result<Vec<u8>>> {
+        let has_news = self.shared.discovery.take_changed();
         let mut pool = self.shared.pool();
-        pool.take_changed().then(|| Ok(to_json(&pool, Instant::now(), clock())?))
+        (pool.take_changed() || has_news).then(|| Ok(to_json(&pool, &self.learnt(), Instant::now(), clock())?))
     }
 
     /// What is to be written, if pins have been used since, or the last write failed.
@@ -76,7 +77,11 @@ impl Keeper {
         let (pool, progress, now) = (self.shared.pool(), self.progress(), Instant::now());
         let is_newer = |used| progress.written.is_none_or(|written| used > written);
         let used = pool.pins.live(now).any(|(_, pin)| pool.pins.is_open(&pin.server) || is_newer(pin.used));
-        (used || progress.failed).then(|| Ok(to_json(&pool, now, clock())?))
+        (used || progress.failed).then(|| Ok(to_json(&pool, &self.learnt(), now, clock())?))
+    }
+
+    fn learnt(&self) -> Learnt {
+        Learnt { answers: self.shared.discovery.answers(), domain: self.shared.domain.clone() }
     }
 
     /// One warning, not one for each connection.
@@ -87,7 +92,7 @@ impl Keeper {
             Err(error) if !progress.failed => {
                 let path = self.state.file(FILE);
                 tracing::warn!(
-                    "cannot write {}: {error}; a restart will forget what is known of the servers; let puppet-shim's user write there",
+                    "cannot write {}: {error}; a restart will forget what is known of DNS and of the servers; let puppet-shim's user write there",
                     path.display()
                 );
                 progress.failed = true;

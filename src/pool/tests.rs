@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::discovery::NoAddress;
-use crate::discovery::dns::Failure;
+use crate::discovery::answer::Failure;
 
 const HOLD: Duration = Duration::from_secs(300);
 

@@ -183,7 +183,7 @@ impl World {
     /// The daemon is restarted: only what it has written down is left. Whoever was connected is not.
     pub(crate) fn restart(&mut self, seed: u64) {
         let (now, wall) = (self.instant(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.now);
-        let json = memory::to_json(&self.pool, now, wall).unwrap();
+        let json = memory::to_json(&self.pool, &memory::Learnt::default(), now, wall).unwrap();
         self.pool = Pool::new(self.pin).seeded(seed);
         memory::restore(&json, &mut self.pool, now, wall).unwrap();
         self.active.clear();

@@ -28,7 +28,7 @@ impl Journal {
         self.0.lock().unwrap().clone()
     }
 
-    /// What was said of servers so far, beside the lines of connections.
+    /// What was said of servers and of DNS so far, beside the lines of connections.
     pub fn notes(&self) -> Vec<Line> {
         self.1.lock().unwrap().clone()
     }
@@ -67,6 +67,7 @@ impl<S: Subscriber> Layer<S> for Journal {
         let lines = match event.metadata().target() {
             "puppet_shim::connection" => &self.0,
             "puppet_shim::check" | "puppet_shim::health" => &self.1,
+            discovery if discovery.starts_with("puppet_shim::discovery") => &self.1,
             _ => return,
         };
         let mut line = Line::default();

@@ -1,0 +1,191 @@
+//! What a nameserver's answer means: records, none, or no answer at all.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::dnssec::Proof;
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+
+use super::srv::Srv;
+use crate::config::Dnssec;
+
+/// How long "no such record" holds when the answer does not say (RFC 2308 §5 leaves it open).
+const NEGATIVE_TTL: Duration = Duration::from_secs(60);
+
+/// A kind of record that a server's address is found by.
+pub(super) trait Kind: Clone + Send + Sync + 'static {
+    /// What to ask for.
+    const TYPE: RecordType;
+
+    /// The record, if this is one.
+    fn read(data: &RData) -> Option<Self>;
+}
+
+/// An answer of DNS, an empty one included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// The records; none: the name or the type does not exist, and a nameserver said so.
+    pub records: Vec<T>,
+    /// How long it holds, by the records' TTL or the zone's SOA; neither floor nor ceiling applied.
+    pub ttl: Duration,
+    /// Which nameserver gave it, as the configuration would write it.
+    pub from: Arc<str>,
+}
+
+/// DNS gave no answer: neither records nor "there are none".
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+pub struct Failure {
+    /// Each nameserver asked, and what it did.
+    pub tried: Vec<(Arc<str>, String)>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tried.is_empty() {
+            return f.write_str("no nameserver is known");
+        }
+        for (n, (server, what)) in self.tried.iter().enumerate() {
+            write!(f, "{}{server} {what}", if n == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+impl Kind for Srv {
+    const TYPE: RecordType = RecordType::SRV;
+
+    fn read(data: &RData) -> Option<Self> {
+        let RData::SRV(srv) = data else { return None };
+        let target =
+            if srv.target.is_root() { None } else { Some(srv.target.to_ascii().trim_end_matches('.').parse().ok()?) };
+        Some(Srv { priority: srv.priority, weight: srv.weight, port: srv.port, target })
+    }
+}
+
+/// Where an alias leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cname(pub(super) String);
+
+impl Kind for Cname {
+    const TYPE: RecordType = RecordType::CNAME;
+
+    fn read(data: &RData) -> Option<Self> {
+        let RData::CNAME(name) = data else { return None };
+        Some(Cname(name.to_ascii().trim_end_matches('.').to_ascii_lowercase()))
+    }
+}
+
+/// An IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct A(pub(super) IpAddr);
+
+/// An IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Aaaa(pub(super) IpAddr);
+
+impl Kind for A {
+    const TYPE: RecordType = RecordType::A;
+
+    fn read(data: &RData) -> Option<Self> {
+        if let RData::A(a) = data { Some(A(IpAddr::V4(a.0))) } else { None }
+    }
+}
+
+impl Kind for Aaaa {
+    const TYPE: RecordType = RecordType::AAAA;
+
+    fn read(data: &RData) -> Option<Self> {
+        if let RData::AAAA(a) = data { Some(Aaaa(IpAddr::V6(a.0))) } else { None }
+    }
+}
+
+impl From<A> for IpAddr {
+    fn from(a: A) -> Self {
+        a.0
+    }
+}
+
+impl From<Aaaa> for IpAddr {
+    fn from(a: Aaaa) -> Self {
+        a.0
+    }
+}
+
+/// Tells an answer, an empty one included, from a failure, of which it gives the reason: what `from` did.
+pub(super) fn read<T: Kind>(
+    from: &Arc<str>,
+    dnssec: Dnssec,
+    result: Result<Lookup, NetError>,
+) -> Result<Answer<T>, String> {
+    match result {
+        Ok(lookup) => {
+            let records = lookup.answers();
+            signed_enough(dnssec, records)?;
+            // The whole chain: a CNAME that moves sooner than the record behind it counts too.
+            let ttl = records.iter().map(|r| r.ttl).min().unwrap_or(0);
+            let records = records.iter().filter_map(|r| T::read(&r.data)).collect();
+            Ok(Answer { records, ttl: Duration::from_secs(ttl.into()), from: from.clone() })
+        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+            none_found(&none, dnssec)?;
+            Ok(Answer { records: Vec::new(), ttl: negative_ttl(&none), from: from.clone() })
+        }
+        // There is nothing, and no proof of it is owed: the zone is not signed.
+        Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Insecure, .. }))
+            if matches!(response.response_code, ResponseCode::NXDomain | ResponseCode::NoError) =>
+        {
+            signed_enough(dnssec, &response.authorities)?;
+            let ttl = response.negative_ttl().map_or(NEGATIVE_TTL, |s| Duration::from_secs(s.into()));
+            Ok(Answer { records: Vec::new(), ttl, from: from.clone() })
+        }
+        Err(NetError::Dns(DnsError::Nsec { .. })) => Err("gave no proof that there is no such record (DNSSEC)".into()),
+        Err(NetError::Dns(DnsError::DnssecBogus)) => Err("gave an answer whose signature is wrong (DNSSEC)".into()),
+        Err(NetError::Dns(DnsError::ResponseCode(other))) => Err(code(other)),
+        Err(NetError::Timeout) => Err("did not answer".into()),
+        Err(NetError::Io(error)) => Err(format!("could not be reached: {error}")),
+        Err(other) => Err(format!("did not give an answer that can be used: {other}")),
+    }
+}
+
+/// Whether "none" may be taken for that.
+fn none_found(none: &NoRecords, dnssec: Dnssec) -> Result<(), String> {
+    if !matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError) {
+        return Err(code(none.response_code));
+    }
+    if none.soa.is_none() && none.ns.as_ref().is_some_and(|ns| !ns.is_empty()) {
+        // It knows who would know, and did not ask.
+        return Err("only gave a referral: it does not resolve names for this host".into());
+    }
+    signed_enough(dnssec, none.authorities.as_deref().unwrap_or_default())
+}
+
+/// By the SOA (RFC 2308 §5): the lesser of its TTL and its last field.
+fn negative_ttl(none: &NoRecords) -> Duration {
+    let of_soa = || none.soa.as_ref().map(|soa| soa.ttl.min(soa.data.minimum));
+    none.negative_ttl.or_else(of_soa).map_or(NEGATIVE_TTL, |s| Duration::from_secs(s.into()))
+}
+
+/// Whether the records are signed, where they have to be. What is wrongly signed has not come so far.
+fn signed_enough(dnssec: Dnssec, records: &[Record]) -> Result<(), String> {
+    let is_secure = !records.is_empty() && records.iter().all(|record| record.proof == Proof::Secure);
+    if dnssec == Dnssec::Require && !is_secure {
+        return Err("gave an answer that is not signed, and dnssec = \"require\"".into());
+    }
+    Ok(())
+}
+
+/// A response code by the name admins know.
+fn code(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::ServFail => "said SERVFAIL".into(),
+        ResponseCode::Refused => "said REFUSED".into(),
+        ResponseCode::FormErr => "said FORMERR".into(),
+        ResponseCode::NotImp => "said NOTIMP".into(),
+        other => format!("said {other}"),
+    }
+}

@@ -1,0 +1,387 @@
+//! The nameservers: where they are, how each is asked, and which of them were silent lately.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::dnssec::TrustAnchors;
+use hickory_resolver::{Resolver, TokioResolver};
+use resolv_conf::ScopedIp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::Instant;
+
+use crate::config::{DnsConfig, Dnssec, Nameserver, Transport};
+
+/// One that was silent while another answered goes last for so long. Then it is asked beside another, once, so that a
+/// dead one costs nobody any time.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How often at most it is looked whether `resolv.conf` has changed; only ever when a name is needed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The nameservers.
+pub(super) struct Nameservers {
+    config: DnsConfig,
+    /// `resolv.conf`, where the nameservers are not configured.
+    system: Option<PathBuf>,
+    now: Mutex<Now>,
+}
+
+/// The nameservers as they are just now.
+struct Now {
+    servers: Arc<[Server]>,
+    search: Arc<[String]>,
+    /// The file they are from: one replaced by rename has another inode.
+    stamp: Option<Stamp>,
+    looked: Instant,
+}
+
+type Stamp = (SystemTime, u64, u64);
+
+/// One nameserver, and what is known of it.
+pub(super) struct Server {
+    /// As logs and `resolve` name it.
+    pub(super) label: Arc<str>,
+    at: Nameserver,
+    config: DnsConfig,
+    /// While somebody asks. Its connections end with it: a nameserver that closes one long after would be traffic in an
+    /// idle hour.
+    resolver: Mutex<Weak<TokioResolver>>,
+    /// Until when it goes last.
+    silent_until: Mutex<Option<Instant>>,
+}
+
+/// Where a nameserver stands among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing is known against it.
+    Well,
+    /// It was silent, and may answer again.
+    Due,
+    /// It was silent just now.
+    Silent,
+}
+
+/// What the system's `resolv.conf` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResolvConf {
+    /// Nameservers.
+    pub servers: Vec<SocketAddr>,
+    /// Suffixes for names without a dot.
+    pub search: Vec<String>,
+}
+
+impl ResolvConf {
+    /// Reads the file. One that is missing or broken means what it means to the C library: a nameserver on this host.
+    pub fn read(path: &Path) -> Self {
+        Self::parse(&fs::read(path).unwrap_or_default())
+    }
+
+    fn parse(text: &[u8]) -> Self {
+        let (parsed, _) = resolv_conf::Config::parse_with_errors(text);
+        let mut servers = Vec::new();
+        for nameserver in &parsed.nameservers {
+            if let ScopedIp::V6(_, Some(scope)) = nameserver {
+                tracing::warn!(%nameserver, %scope, "a nameserver on one link only cannot be asked; left out");
+            } else {
+                servers.push(SocketAddr::new(nameserver.into(), 53));
+            }
+        }
+        ResolvConf {
+            servers: if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, 53).into()] } else { servers },
+            search: parsed
+                .get_last_search_or_domain()
+                .map(|d| d.trim_end_matches('.').to_ascii_lowercase())
+                .filter(|d| !d.is_empty())
+                .collect(),
+        }
+    }
+}
+
+impl Nameservers {
+    /// The configured ones, else those of `resolv.conf`, which is read again when it has changed: a host may get its
+    /// network after us. The search list is the file's, whoever the nameservers are.
+    pub(super) fn new(config: &DnsConfig, resolv_conf: &Path) -> Self {
+        let system = config.servers.is_empty().then(|| resolv_conf.to_owned());
+        let stamp = system.as_deref().and_then(stamp);
+        let ResolvConf { servers, search } = ResolvConf::read(resolv_conf);
+        let servers =
+            if system.is_some() { servers.into_iter().map(Nameserver::from).collect() } else { config.servers.clone() };
+        let now = Now { servers: all(&servers, config), search: search.into(), stamp, looked: Instant::now() };
+        Nameservers { config: config.clone(), system, now: Mutex::new(now) }
+    }
+
+    /// Those to ask now.
+    pub(super) fn servers(&self) -> Arc<[Server]> {
+        self.lock().servers.clone()
+    }
+
+    /// Suffixes for names without a dot.
+    pub(super) fn search(&self) -> Arc<[String]> {
+        self.lock().search.clone()
+    }
+
+    /// Reads `resolv.conf` again where it has changed. Gives whether it has: what one nameserver did says nothing of
+    /// another.
+    pub(super) fn look(&self) -> bool {
+        let Some(path) = &self.system else { return false };
+        let mut now = self.lock();
+        if now.looked.elapsed() < LOOK {
+            return false;
+        }
+        now.looked = Instant::now();
+        let stamp = stamp(path);
+        if stamp == now.stamp {
+            return false;
+        }
+        let ResolvConf { servers, search } = ResolvConf::read(path);
+        tracing::info!(file = %path.display(), nameservers = ?servers, ?search, "read again");
+        let servers: Vec<Nameserver> = servers.into_iter().map(Nameserver::from).collect();
+        now.stamp = stamp;
+        now.servers = all(&servers, &self.config);
+        now.search = search.into();
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn all(servers: &[Nameserver], config: &DnsConfig) -> Arc<[Server]> {
+    let server = |at: &Nameserver| Server {
+        label: match at.transport {
+            // As people know it from resolv.conf and from dig.
+            Transport::Plain => at.address.to_string().into(),
+            Transport::Tls(_) => at.to_string().into(),
+        },
+        at: at.clone(),
+        config: config.clone(),
+        resolver: Mutex::default(),
+        silent_until: Mutex::default(),
+    };
+    servers.iter().map(server).collect()
+}
+
+/// What tells one version of a file from the next.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.modified().ok()?, meta.ino(), meta.len()))
+}
+
+impl Server {
+    /// What asks it. Whoever asks at the same time shares it, and with it a connection.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be asked, in words that follow its name: a file that the settings name is of no use.
+    pub(super) fn resolver(&self) -> Result<Arc<TokioResolver>, String> {
+        let mut shared = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resolver) = shared.upgrade() {
+            return Ok(resolver);
+        }
+        let resolver = self.build().map(Arc::new).map_err(|why| format!("cannot be asked: {why}"))?;
+        *shared = Arc::downgrade(&resolver);
+        Ok(resolver)
+    }
+
+    fn build(&self) -> Result<TokioResolver, String> {
+        let Nameserver { address, transport } = &self.at;
+        let protocols = match transport {
+            Transport::Plain => vec![ProtocolConfig::Udp, ProtocolConfig::Tcp],
+            Transport::Tls(name) => {
+                let server_name = name.as_ref().map_or_else(|| address.ip().to_string(), ToString::to_string);
+                vec![ProtocolConfig::Tls { server_name: server_name.into() }]
+            }
+        };
+        let connections = protocols.into_iter().map(|protocol| {
+            let mut connection = ConnectionConfig::new(protocol);
+            connection.port = address.port();
+            connection
+        });
+        let server = NameServerConfig::new(address.ip(), true, connections.collect());
+        let mut options = ResolverOpts::default();
+        options.timeout = self.config.timeout;
+        // A packet that is lost is sent again by itself, after a third of a second; a server that has said SERVFAIL need
+        // not be asked thrice.
+        options.attempts = 0;
+        options.cache_size = 0;
+        options.edns0 = true;
+        options.use_hosts_file = ResolveHosts::Never;
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+        if matches!(transport, Transport::Tls(_)) {
+            builder = builder.with_tls_config(tls(self.config.ca_file.as_deref())?);
+        }
+        if self.config.dnssec != Dnssec::Off {
+            builder = builder.with_trust_anchor(Arc::new(anchors(self.config.trust_anchor.as_deref())?));
+            options.validate = true;
+        }
+        builder.with_options(options).build().map_err(|error| error.to_string())
+    }
+
+    pub(super) fn standing(&self, now: Instant) -> Standing {
+        match *self.silence() {
+            None => Standing::Well,
+            Some(until) if until <= now => Standing::Due,
+            Some(_) => Standing::Silent,
+        }
+    }
+
+    /// It has said something, whatever it was. Gives whether that is news.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.silence().take().is_some()
+    }
+
+    /// It has said nothing where another one has. Gives whether that is news.
+    pub(super) fn was_silent(&self, now: Instant) -> bool {
+        self.silence().replace(now + SILENCE).is_none()
+    }
+
+    fn silence(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom to trust as a nameserver over TLS.
+fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = ca_file {
+        let unread = |why: &dyn std::fmt::Display| format!("ca_file {} cannot be read: {why}", path.display());
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|why| unread(&why))? {
+            let certificate = certificate.map_err(|why| unread(&why))?;
+            roots.add(certificate).map_err(|why| unread(&why))?;
+        }
+        if roots.is_empty() {
+            return Err(format!("ca_file {} has no certificate in it", path.display()));
+        }
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err("this host has no CA certificates; set [dns] ca_file".into());
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(versions.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Whose signatures to trust.
+fn anchors(file: Option<&Path>) -> Result<TrustAnchors, String> {
+    let Some(path) = file else { return Ok(TrustAnchors::default()) };
+    let text =
+        fs::read_to_string(path).map_err(|why| format!("trust_anchor {} cannot be read: {why}", path.display()))?;
+    match text.parse::<TrustAnchors>() {
+        Ok(_) if !text.contains("DNSKEY") => Err(format!("trust_anchor {} has no DNSKEY record in it", path.display())),
+        Ok(anchors) => Ok(anchors),
+        Err(why) => Err(format!("trust_anchor {} is no list of DNSKEY records: {why}", path.display())),
+    }
+}
+
+/// In which order to ask nameservers: those that are well first, and those that were silent last. One that may answer
+/// again is asked together with the one in front of it (`true`), so that it costs no time to find out.
+pub(super) fn order(standings: impl Iterator<Item = Standing>) -> Vec<(usize, bool)> {
+    let all: Vec<(usize, Standing)> = standings.enumerate().collect();
+    let of = |wanted: Standing| all.iter().filter(move |(_, standing)| *standing == wanted).map(|(at, _)| *at);
+    let mut order: Vec<(usize, bool)> = of(Standing::Well).map(|at| (at, false)).collect();
+    let due: Vec<(usize, bool)> = of(Standing::Due).map(|at| (at, true)).collect();
+    let behind = order.len().min(1);
+    order.splice(behind..behind, due);
+    order.extend(of(Standing::Silent).map(|at| (at, false)));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_resolv_conf() {
+        let conf =
+            ResolvConf::parse(b"# x\nsearch Example.COM. corp.example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n");
+        assert_eq!(conf.servers, ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
+        assert_eq!(conf.search, ["example.com", "corp.example"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replaced_resolv_conf_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        let nameservers = Nameservers::new(&DnsConfig::default(), &path);
+        let labels = |n: &Nameservers| n.servers().iter().map(|server| server.label.to_string()).collect::<Vec<_>>();
+        assert_eq!(labels(&nameservers), ["127.0.0.1:53"]);
+        for ip in ["192.0.2.1", "192.0.2.2"] {
+            let new = folder.path().join("new");
+            fs::write(&new, format!("nameserver {ip}\nsearch {ip}.test\n")).unwrap();
+            fs::rename(&new, &path).unwrap();
+            assert!(!nameservers.look(), "not more than once a second");
+            tokio::time::advance(LOOK).await;
+            assert!(nameservers.look());
+            assert_eq!(labels(&nameservers), [format!("{ip}:53")]);
+            assert_eq!(*nameservers.search(), [format!("{ip}.test")]);
+            tokio::time::advance(LOOK).await;
+            assert!(!nameservers.look(), "nothing has changed");
+        }
+        let own = SocketAddr::from(([192, 0, 2, 9], 53)).into();
+        let nameservers = Nameservers::new(&DnsConfig { servers: vec![own], ..DnsConfig::default() }, &path);
+        fs::write(&path, "nameserver 192.0.2.3\n").unwrap();
+        tokio::time::advance(LOOK).await;
+        assert!(!nameservers.look());
+        assert_eq!(labels(&nameservers), ["192.0.2.9:53"], "configured ones stay");
+    }
+
+    #[test]
+    fn no_resolv_conf_means_this_host() {
+        assert_eq!(ResolvConf::read(Path::new("/nonexistent/resolv.conf")).servers, ["127.0.0.1:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn who_was_silent_goes_last_and_is_tried_beside() {
+        use Standing::{Due, Silent, Well};
+        let of = |standings: &[Standing]| order(standings.iter().copied());
+        assert_eq!(of(&[Well, Well]), [(0, false), (1, false)]);
+        assert_eq!(of(&[Silent, Well, Well]), [(1, false), (2, false), (0, false)]);
+        assert_eq!(of(&[Due, Well, Silent, Well]), [(1, false), (0, true), (3, false), (2, false)]);
+        assert_eq!(of(&[Silent, Silent]), [(0, false), (1, false)]);
+        assert_eq!(of(&[Due, Silent]), [(0, true), (1, false)]);
+        assert_eq!(of(&[]), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_ends() {
+        let config = DnsConfig { servers: vec![SocketAddr::from(([192, 0, 2, 9], 53)).into()], ..DnsConfig::default() };
+        let servers = all(&config.servers, &config);
+        let server = &servers[0];
+        assert_eq!(server.standing(Instant::now()), Standing::Well);
+        assert!(server.was_silent(Instant::now()) && !server.was_silent(Instant::now()));
+        assert_eq!(server.standing(Instant::now()), Standing::Silent);
+        tokio::time::advance(SILENCE).await;
+        assert_eq!(server.standing(Instant::now()), Standing::Due);
+        assert!(server.has_spoken() && !server.has_spoken());
+        assert_eq!(server.standing(Instant::now()), Standing::Well);
+    }
+
+    #[test]
+    fn files_that_are_of_no_use_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let why = |result: Result<(), String>| result.unwrap_err();
+        assert!(why(tls(Some(&path)).map(drop)).contains("cannot be read"));
+        assert!(why(anchors(Some(&path)).map(drop)).contains("cannot be read"));
+        fs::write(&path, "; nothing\n").unwrap();
+        assert!(why(tls(Some(&path)).map(drop)).contains("has no certificate in it"));
+        assert!(why(anchors(Some(&path)).map(drop)).contains("has no DNSKEY record in it"));
+        fs::write(&path, "example.test. DNSKEY what\n").unwrap();
+        assert!(why(anchors(Some(&path)).map(drop)).contains("is no list of DNSKEY records"));
+        assert!(anchors(None).is_ok());
+    }
+}
