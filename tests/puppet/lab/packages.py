@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-NEEDED = ["iproute2", "knot", "nftables", "puppet-agent", "puppetserver", "util-linux"]
+NEEDED = ["iproute2", "knot", "nftables", "puppet-agent", "puppetserver", "tcpdump", "util-linux"]
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 

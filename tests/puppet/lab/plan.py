@@ -14,7 +14,7 @@ HOSTS = {
 }
 
 # The port differs on one server, so that a tunnel shows whose port was dialled: the SRV record's.
-SERVERS = {"ca": 8140, "compile1": 8140, "compile2": 8140, "files": 8240}
+SERVERS = {"ca": 8140, "compile1": 8140, "compile2": 8140, "files": 8143}
 
 # The agent host's second address, for `sourceaddress`.
 SECOND_ADDRESS = "10.9.0.22"
@@ -22,7 +22,7 @@ SECOND_ADDRESS = "10.9.0.22"
 # Every server carries every official name, but for those that it LACKS. A connection taken to the wrong server thus
 # succeeds, and it is the access logs that give it away.
 OFFICIAL_NAMES = ["puppet", "puppetca", "puppetfiles", "puppetreport"]
-DOMAINS = [DOMAIN, "plain.test", "six.test", "pair.test", "renamed.test"]
+DOMAINS = [DOMAIN, "plain.test", "six.test", "pair.test", "renamed.test", "brief.test"]
 
 # Whose certificate is older than which domains, and lacks the official names there.
 LACKS = {"compile1": ["renamed.test"]}

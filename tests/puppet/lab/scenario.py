@@ -45,6 +45,7 @@ class Lab:
         self.site = site
         self.ca = site.ca
         self.web = site.web
+        self.dns = site.dns
         self.directory = site.directory / "scenarios" / name
         self.directory.mkdir(parents=True)
         self.forward_to = forward_to

@@ -43,6 +43,9 @@ class Shim:
     def __enter__(self):
         self.directory.mkdir()
         self.host.alias(*self.way.aliases)
+        return self.start()
+
+    def start(self):
         log = self.directory / "shim.log"
         # What it remembers of its servers must not leak into the next scenario.
         self.process = Process(self.host.argv(*self.command()), log, {"STATE_DIRECTORY": str(self.directory)})
@@ -53,6 +56,23 @@ class Shim:
             return all(self.process.listens(port) for port in self.way.ports)
         wait_until(listening, 10, "the shim listens")
         return self
+
+    def restart(self):
+        """End it in good order, and start it again; its log and its state stay."""
+        if self.process.terminate(10) != 0:
+            raise Unmet("the shim was told to end and did not end well")
+        self.start()
+
+    def said(self, *words, since=0):
+        """All of these words in one line of its log, not counting the first `since` characters of that."""
+        def found():
+            lines = self.process.log.read_text()[since:].splitlines()
+            return any(all(word in line for word in words) for line in lines)
+        wait_until(found, 5, f"the shim logs a line with all of: {', '.join(words)}", Unmet)
+
+    def written(self):
+        """How long its log is, for `said`."""
+        return len(self.process.log.read_text())
 
     def __exit__(self, error, *_):
         self.host.alias()

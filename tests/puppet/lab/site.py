@@ -20,6 +20,7 @@ class Site:
         self.directory = None
         self.network = Network()
         self.servers = {}
+        self.dns = None
         self.web = None
         # Seconds of a run in which nothing is at fault, once they are known.
         self.healthy = None
@@ -43,9 +44,9 @@ class Site:
         undo.callback(self.network.down)
         self.network.up()
         self.set_up_servers(undo)
-        dns = Dns(self.network.hosts["dns"], self.directory / "dns")
+        self.dns = Dns(self.network.hosts["dns"], self.directory / "dns")
         self.web = Web(self.network.hosts["web"], self.directory / "web")
-        for service in (dns, self.web):
+        for service in (self.dns, self.web):
             undo.callback(service.down)
             service.up()
 

@@ -15,5 +15,5 @@ def run(lab):
         agent.run(proxy()).succeeded().printed("compiled by compile1.example.test")
     traffic.went(agent, compile="compile1", plugins="files", report="compile2")
     shim.logged(role="compile", name="puppet.example.test", server="compile1.example.test:8140")
-    shim.logged(role="files", name="puppetfiles.example.test", server="files.example.test:8240")
+    shim.logged(role="files", name="puppetfiles.example.test", server="files.example.test:8143")
     shim.logged(role="report", name="puppetreport.example.test", server="compile2.example.test:8140")
