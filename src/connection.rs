@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::balance::Scales;
 use crate::check::{Checker, Checks};
 use crate::config::{Balance, Config, Foreign, RoleConfig};
+use crate::counters::Counters;
 use crate::dial::{Dialer, Did, Try, describe};
 use crate::discovery::srv::Srv;
 use crate::discovery::{Discovery, Source};
@@ -41,6 +42,8 @@ pub struct Shared {
     pub domain: Option<HostDomain>,
     /// What is known of the servers.
     pub pool: Mutex<Pool>,
+    /// What was done.
+    pub counters: Mutex<Counters>,
     /// Looks at their certificates.
     pub checks: Checks,
     /// Our own listeners.
@@ -98,6 +101,11 @@ impl Shared {
     pub fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// What was done.
+    pub fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Serves one connection from accept to its log line. `port`: the listener's.
@@ -110,6 +118,7 @@ pub async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: SocketAddr,
             let idle = shared.config.timeouts.idle;
             let end = carry(&mut client, &mut server, plan, idle, &mut report.carried).await;
             report.outcome = Some(Outcome::Tunnel(end));
+            shared.counters().count(&report);
             drop((client, server, pin));
             // The line can wait for whoever has connected meanwhile.
             tokio::task::yield_now().await;
@@ -117,6 +126,7 @@ pub async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: SocketAddr,
         Err(refused) => {
             let answer = refused.answer();
             report.outcome = Some(Outcome::Refused { told: refused.told(), error: refused.error });
+            shared.counters().count(&report);
             drop(report);
             // The log has said it already; a client that does not listen is no news.
             let _ = tokio::time::timeout(LINGER, say(&mut client, &answer)).await;

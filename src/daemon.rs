@@ -114,9 +114,17 @@ impl Daemon {
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
         let checks = Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone())));
-        let (pool, listeners_of) = (Mutex::new(pool), addresses.clone());
-        let shared =
-            Arc::new(Shared { config, table, discovery, key, domain: found, pool, checks, listeners: listeners_of });
+        let shared = Arc::new(Shared {
+            config,
+            table,
+            discovery,
+            key,
+            domain: found,
+            pool: Mutex::new(pool),
+            counters: Mutex::new(learnt.counters),
+            checks,
+            listeners: addresses.clone(),
+        });
         let keeper = state.map(|state| Arc::new(Keeper::new(shared.clone(), state)));
         Ok(Daemon { listeners, addresses, uses_default_listeners, shared, keeper })
     }

@@ -49,5 +49,6 @@ pub mod trust;
 
 pub mod tunnel;
 
+pub mod counters;
 pub mod error;
 pub mod report;

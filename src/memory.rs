@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use crate::counters::Counters;
 use crate::discovery::Answers;
 use crate::domain::HostDomain;
 use crate::pool::Pool;
@@ -40,6 +41,8 @@ pub struct Learnt {
     pub answers: Answers,
     /// The host's domain, as it was found last.
     pub domain: Option<HostDomain>,
+    /// What was done.
+    pub counters: Counters,
 }
 
 /// Why nothing could be recalled.

@@ -191,21 +191,38 @@ async fn a_file_that_cannot_be_written_is_told_once() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_where_nothing_is_learnt() {
+async fn nothing_is_written_where_nothing_happens() {
     let (dns, only) = (Dns::start().await, Named::start("only").await);
-    let written = format!("role.compile.srv = false\nrole.compile.servers = [\"{}\"]\n", only.address());
-    let host = host(&dns, &[], &written).await;
-    let running = host.run().await;
-    // Of one server that is written there is nothing to remember, nor of nobody's.
-    assert_eq!(tunnel(&running).await, "only");
-    eventually("its line", || running.connections() == 1).await;
-    assert_eq!(ending(running.end(Signal::TERM).await), (Some(0), None));
+    let host = host(&dns, &[(0, only.address())], "").await;
+    assert_eq!(ending(host.run().await.end(Signal::TERM).await), (Some(0), None));
     assert!(!file(&host).exists(), "{}", read(&host));
     // Neither is anything lost.
     let kept = to_json(&Pool::new(Duration::ZERO), &Learnt::default(), Instant::now(), SystemTime::UNIX_EPOCH).unwrap();
     fs::write(file(&host), &kept).unwrap();
     assert_eq!(ending(host.run().await.end(Signal::TERM).await), (Some(0), None));
     assert_eq!(fs::read(file(&host)).unwrap(), kept);
+}
+
+/// Of one server that is written down in the configuration there is nothing to learn; a count is written all the same,
+/// but not for each connection.
+#[tokio::test]
+async fn counts_go_on_over_restarts() {
+    let (dns, only) = (Dns::start().await, Named::start("only").await);
+    let written = format!("role.compile.srv = false\nrole.compile.servers = [\"{}\"]\n", only.address());
+    let host = host(&dns, &[], &written).await;
+    for round in 1..=3 {
+        let running = host.run().await;
+        for n in 1..=2 {
+            assert_eq!(tunnel(&running).await, "only");
+            eventually("its line", || running.connections() == n).await;
+        }
+        assert!(round > 1 || !file(&host).exists(), "{}", read(&host));
+        assert_eq!(ending(running.end(Signal::TERM).await), (Some(0), None));
+        let memory: Value = serde_json::from_str(&read(&host)).unwrap();
+        let compile = &memory["counters"]["compile"];
+        assert_eq!((compile["carried"].as_u64(), compile["refused"].as_u64()), (Some(2 * round), Some(0)), "{memory}");
+        assert!(compile["down"].as_u64().unwrap() > 0, "{memory}");
+    }
 }
 
 /// Killed while it writes, over and over.

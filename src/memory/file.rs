@@ -9,6 +9,7 @@ use super::answers::Written;
 use super::clock::{Clocks, Stamp};
 use super::text::{self, Text};
 use super::{LIMIT, Learnt};
+use crate::counters::Counters;
 use crate::domain::HostDomain;
 use crate::health::{LONGEST, Rank, Record, Trouble};
 use crate::host::{Host, HostPort};
@@ -56,6 +57,8 @@ struct File {
     dns: Written,
     #[serde(default)]
     domain: Option<HostDomain>,
+    #[serde(default)]
+    counters: Counters,
 }
 
 /// A server or an address.
@@ -137,6 +140,7 @@ pub fn to_json(pool: &Pool, learnt: &Learnt, now: Instant, wall: SystemTime) -> 
         verdicts,
         dns: Written::new(&learnt.answers, &clocks),
         domain: learnt.domain.clone(),
+        counters: learnt.counters.clone(),
     };
     serde_json::to_vec_pretty(&file)
 }
@@ -172,7 +176,7 @@ pub fn restore(contents: &[u8], pool: &mut Pool, now: Instant, wall: SystemTime)
         let Some(since) = past(since) else { continue };
         pool.verdicts.restore(server, asked, Known { verdict, since }, now);
     }
-    Ok(Learnt { answers: file.dns.into_answers(past), domain: file.domain })
+    Ok(Learnt { answers: file.dns.into_answers(past), domain: file.domain, counters: file.counters })
 }
 
 impl Clocks {

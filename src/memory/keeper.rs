@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{FILE, LIMIT, Learnt, clock, to_json};
 use crate::connection::Shared;
+use crate::counters::Counters;
 use crate::state::StateDirectory;
 
 /// Keeps the file in the state directory up to date.
@@ -27,12 +28,15 @@ struct Progress {
     written: Option<Instant>,
     /// Whether the last one failed, which has been said.
     failed: bool,
+    /// The counts at the start.
+    counted: Counters,
 }
 
 impl Keeper {
     /// Nothing is written yet.
     pub fn new(shared: Arc<Shared>, state: StateDirectory) -> Self {
-        Keeper { shared, state, turn: Arc::default(), progress: Mutex::default() }
+        let progress = Progress { counted: shared.counters().clone(), ..Progress::default() };
+        Keeper { shared, state, turn: Arc::default(), progress: Mutex::new(progress) }
     }
 
     /// Begins to write, if something has changed that is worth it, and does not wait for it. A disk may take seconds,
@@ -46,7 +50,7 @@ impl Keeper {
     }
 
     /// Writes for the last time, and waits for it: a pin lasts from the moment of its last use, which is no change that
-    /// would have been written before.
+    /// would have been written before, and nor is a count.
     pub async fn finish(&self) {
         let _turn = self.turn.lock().await;
         let Some(memory) = self.changed().or_else(|| self.used()) else { return };
@@ -72,16 +76,21 @@ impl Keeper {
         (pool.take_changed() || has_news).then(|| Ok(to_json(&pool, &self.learnt(), Instant::now(), clock())?))
     }
 
-    /// What is to be written, if pins have been used since, or the last write failed.
+    /// What is to be written, if pins have been used since, or something was counted, or the last write failed.
     fn used(&self) -> Option<io::Result<Vec<u8>>> {
         let (pool, progress, now) = (self.shared.pool(), self.progress(), Instant::now());
         let is_newer = |used| progress.written.is_none_or(|written| used > written);
         let used = pool.pins.live(now).any(|(_, pin)| pool.pins.is_open(&pin.server) || is_newer(pin.used));
-        (used || progress.failed).then(|| Ok(to_json(&pool, &self.learnt(), now, clock())?))
+        let has_counted = *self.shared.counters() != progress.counted;
+        (used || has_counted || progress.failed).then(|| Ok(to_json(&pool, &self.learnt(), now, clock())?))
     }
 
     fn learnt(&self) -> Learnt {
-        Learnt { answers: self.shared.discovery.answers(), domain: self.shared.domain.clone() }
+        Learnt {
+            answers: self.shared.discovery.answers(),
+            domain: self.shared.domain.clone(),
+            counters: self.shared.counters().clone(),
+        }
     }
 
     /// One warning, not one for each connection.
