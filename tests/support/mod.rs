@@ -15,8 +15,10 @@ pub mod fault;
 pub mod hello;
 pub mod http;
 pub mod journal;
+pub mod knot;
 pub mod lab;
 pub mod loopback;
+pub mod nameserver;
 pub mod pki;
 pub mod puppet;
 pub mod raw;
@@ -24,6 +26,7 @@ pub mod server;
 pub mod shim;
 pub mod site;
 pub mod tcp;
+pub mod unbound;
 
 use std::time::Duration;
 
