@@ -19,12 +19,14 @@ pub mod knot;
 pub mod lab;
 pub mod loopback;
 pub mod nameserver;
+pub mod odd_dns;
 pub mod pki;
 pub mod puppet;
 pub mod raw;
 pub mod server;
 pub mod shim;
 pub mod site;
+pub mod tap;
 pub mod tcp;
 pub mod unbound;
 
