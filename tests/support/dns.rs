@@ -1,6 +1,6 @@
 //! An authoritative DNS server, over UDP and TCP, whose records change while it runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use hickory_server::zone_handler::{AxfrPolicy, Catalog, MessageResponseBuilder, 
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::loopback;
+use super::nameserver::absolute;
 
 /// The server. It is authoritative for the root: every name that it has no record of does not exist.
 pub struct Dns {
@@ -42,12 +43,16 @@ pub type Srv<'a> = (u16, u16, u16, &'a str);
 impl Dns {
     /// Starts a server without any record.
     pub async fn start() -> Self {
+        Self::at(loopback::any_port()).await
+    }
+
+    /// The same there.
+    pub async fn at(address: SocketAddr) -> Self {
         let zone = InMemoryZoneHandler::empty(Name::root(), ZoneType::Primary, AxfrPolicy::Deny);
         // How long a resolver may remember that a name does not exist: not at all.
         let soa = SOA::new(Name::root(), Name::root(), 1, 3600, 600, 86400, 0);
         zone.upsert(Record::from_rdata(Name::root(), 0, RData::SOA(soa)), 1).await;
-        let mut dns =
-            Dns { address: loopback::any_port(), zone: Arc::new(zone), desk: Arc::new(Desk::default()), server: None };
+        let mut dns = Dns { address, zone: Arc::new(zone), desk: Arc::new(Desk::default()), server: None };
         dns.restart().await;
         dns
     }
@@ -61,6 +66,13 @@ impl Dns {
     pub async fn set_srv(&self, owner: &str, ttl: u32, records: &[Srv<'_>]) {
         let srv = |&(priority, weight, port, target): &Srv<'_>| SRV::new(priority, weight, port, absolute(target));
         self.set(owner, RecordType::SRV, ttl, records.iter().map(srv).map(RData::SRV)).await;
+    }
+
+    /// Makes this server the only one of `owner`, under a name of its own.
+    pub async fn announce(&self, owner: &str, ttl: u32, server: SocketAddr) {
+        let target = format!("server-{}.lab.test", server.port());
+        self.set_addresses(&target, ttl, &[server.ip()]).await;
+        self.set_srv(owner, ttl, &[(0, 0, server.port(), &target)]).await;
     }
 
     /// Makes `addresses` the A and AAAA records of `owner`; none removes them.
@@ -109,6 +121,14 @@ impl Dns {
         self.desk.queries.lock().unwrap().get(&key).copied().unwrap_or(0)
     }
 
+    /// The names asked for, each once, in their order.
+    pub fn names(&self) -> Vec<String> {
+        let queries = self.desk.queries.lock().unwrap();
+        let names: BTreeSet<_> =
+            queries.keys().map(|(name, _)| name.to_string().trim_end_matches('.').to_owned()).collect();
+        names.into_iter().collect()
+    }
+
     /// How many questions there have been in all.
     pub fn all_queries(&self) -> usize {
         self.desk.queries.lock().unwrap().values().sum()
@@ -137,7 +157,7 @@ impl Dns {
 }
 
 /// A UDP and a TCP socket on the same port. The kernel picks it for UDP; for TCP it may be taken.
-async fn bind_both(address: SocketAddr) -> (UdpSocket, TcpListener) {
+pub(super) async fn bind_both(address: SocketAddr) -> (UdpSocket, TcpListener) {
     for _ in 0..16 {
         let udp = UdpSocket::bind(address).await.unwrap();
         if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
@@ -145,12 +165,6 @@ async fn bind_both(address: SocketAddr) -> (UdpSocket, TcpListener) {
         }
     }
     panic!("no port of {address} is free for both UDP and TCP");
-}
-
-fn absolute(name: &str) -> Name {
-    let mut name = Name::from_ascii(name).unwrap();
-    name.set_fqdn(true);
-    name
 }
 
 /// What the tests tell the server, and what it tells them.

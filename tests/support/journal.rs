@@ -45,6 +45,13 @@ impl Line {
     pub fn get(&self, field: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| *name == field).map(|(_, value)| value.as_str())
     }
+
+    /// For how many seconds the records of `owner` had been past their TTL, and what DNS did; `None`: it says nothing of
+    /// that.
+    pub fn stale(&self, owner: &str) -> Option<(u64, &str)> {
+        let (seconds, did) = self.get("dns")?.strip_prefix(owner)?.strip_prefix(" stale since ")?.split_once(" s: ")?;
+        Some((seconds.parse().ok()?, did))
+    }
 }
 
 impl fmt::Display for Line {

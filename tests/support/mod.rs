@@ -15,15 +15,20 @@ pub mod fault;
 pub mod hello;
 pub mod http;
 pub mod journal;
+pub mod knot;
 pub mod lab;
 pub mod loopback;
+pub mod nameserver;
+pub mod odd_dns;
 pub mod pki;
 pub mod puppet;
 pub mod raw;
 pub mod server;
 pub mod shim;
 pub mod site;
+pub mod tap;
 pub mod tcp;
+pub mod unbound;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
     CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose,
     SerialNumber, date_time_ymd,
 };
@@ -30,6 +30,12 @@ pub struct Pki {
 pub struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
+}
+
+/// A certificate and its key, for a server that reads them from files.
+pub struct Pem {
+    pub certificate: String,
+    pub key: String,
 }
 
 /// A key that waits for its certificate.
@@ -98,14 +104,24 @@ impl Pki {
 
     /// The same with what `adjust` makes of it.
     pub fn identity_with<N: AsRef<str>>(&self, names: &[N], adjust: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let (certificate, key) = self.issue(names, adjust);
+        Identity::new(certificate.der().clone(), &key)
+    }
+
+    /// The same for a server that is no part of this process.
+    pub fn pem<N: AsRef<str>>(&self, names: &[N]) -> Pem {
+        let (certificate, key) = self.issue(names, |_| ());
+        Pem { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    fn issue<N: AsRef<str>>(&self, names: &[N], adjust: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {
         let names: Vec<String> = names.iter().map(|name| name.as_ref().to_string()).collect();
         let mut params = CertificateParams::new(names.clone()).unwrap();
         params.distinguished_name = common_name(&names[0]);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         adjust(&mut params);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.ca).unwrap();
-        Identity::new(certificate.der().clone(), &key)
+        (params.signed_by(&key, &self.ca).unwrap(), key)
     }
 
     /// What somebody needs who shows a certificate for `names` without having its key.
