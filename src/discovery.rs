@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod bounds;
 pub mod cache;
+mod distrust;
 pub mod dns;
 pub mod nameserver;
 pub mod srv;

@@ -9,7 +9,7 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 use super::srv::Srv;
 use crate::config::Dnssec;
@@ -116,16 +116,18 @@ impl From<Aaaa> for IpAddr {
     }
 }
 
-/// Tells an answer, an empty one included, from a failure, of which it gives the reason: what `from` did.
+/// Tells an answer, an empty one included, from a failure, of which it gives the reason: what `from` did. `name`: what
+/// was asked for.
 pub(super) fn read<T: Kind>(
     from: &Arc<str>,
+    name: &Name,
     dnssec: Dnssec,
     result: Result<Lookup, NetError>,
 ) -> Result<Answer<T>, String> {
     match result {
         Ok(lookup) => {
-            let records = lookup.answers();
-            signed_enough(dnssec, records)?;
+            let records = chain(name, lookup.answers());
+            signed_enough(dnssec, records.iter().copied())?;
             // The whole chain: a CNAME that moves sooner than the record behind it counts too.
             let ttl = records.iter().map(|r| r.ttl).min().unwrap_or(0);
             let records = records.iter().filter_map(|r| T::read(&r.data)).collect();
@@ -139,7 +141,7 @@ pub(super) fn read<T: Kind>(
         Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Insecure, .. }))
             if matches!(response.response_code, ResponseCode::NXDomain | ResponseCode::NoError) =>
         {
-            signed_enough(dnssec, &response.authorities)?;
+            signed_enough(dnssec, response.authorities.iter())?;
             let ttl = response.negative_ttl().map_or(NEGATIVE_TTL, |s| Duration::from_secs(s.into()));
             Ok(Answer { records: Vec::new(), ttl, from: from.clone() })
         }
@@ -148,6 +150,7 @@ pub(super) fn read<T: Kind>(
         Err(NetError::Dns(DnsError::ResponseCode(other))) => Err(code(other)),
         Err(NetError::Timeout) => Err("did not answer".into()),
         Err(NetError::Io(error)) => Err(format!("could not be reached: {error}")),
+        Err(NetError::NoConnections) => Err("could not be reached".into()),
         Err(other) => Err(format!("did not give an answer that can be used: {other}")),
     }
 }
@@ -161,7 +164,7 @@ fn none_found(none: &NoRecords, dnssec: Dnssec) -> Result<(), String> {
         // It knows who would know, and did not ask.
         return Err("only gave a referral: it does not resolve names for this host".into());
     }
-    signed_enough(dnssec, none.authorities.as_deref().unwrap_or_default())
+    signed_enough(dnssec, none.authorities.as_deref().unwrap_or_default().iter())
 }
 
 /// By the SOA (RFC 2308 §5): the lesser of its TTL and its last field.
@@ -170,9 +173,30 @@ fn negative_ttl(none: &NoRecords) -> Duration {
     none.negative_ttl.or_else(of_soa).map_or(NEGATIVE_TTL, |s| Duration::from_secs(s.into()))
 }
 
+/// The records of this name, and of those that it is an alias for. Whatever else an answer brings has not been asked for,
+/// and nobody vouches for it: a signed answer may have an unsigned stranger in it.
+fn chain<'r>(name: &Name, records: &'r [Record]) -> Vec<&'r Record> {
+    let mut names = vec![name];
+    while let Some(next) = names.last().and_then(|last| alias(last, records)) {
+        if names.contains(&next) {
+            break;
+        }
+        names.push(next);
+    }
+    records.iter().filter(|record| !record.record_type().is_rrsig() && names.contains(&&record.name)).collect()
+}
+
+fn alias<'r>(name: &Name, records: &'r [Record]) -> Option<&'r Name> {
+    records.iter().filter(|record| record.name == *name).find_map(|record| match &record.data {
+        RData::CNAME(to) => Some(&to.0),
+        _ => None,
+    })
+}
+
 /// Whether the records are signed, where they have to be. What is wrongly signed has not come so far.
-fn signed_enough(dnssec: Dnssec, records: &[Record]) -> Result<(), String> {
-    let is_secure = !records.is_empty() && records.iter().all(|record| record.proof == Proof::Secure);
+fn signed_enough<'r>(dnssec: Dnssec, records: impl Iterator<Item = &'r Record>) -> Result<(), String> {
+    let mut proofs = records.map(|record| record.proof).peekable();
+    let is_secure = proofs.peek().is_some() && proofs.all(|proof| proof == Proof::Secure);
     if dnssec == Dnssec::Require && !is_secure {
         return Err("gave an answer that is not signed, and dnssec = \"require\"".into());
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{Answer, Cname, Failure, Kind, read};
-use super::nameserver::{Nameservers, order};
+use super::nameserver::{Nameservers, Server, order};
 use super::srv::Srv;
 use crate::config::{DnsConfig, Dnssec};
 
@@ -85,18 +85,7 @@ impl Dns {
             loop {
                 while let Some((at, _)) = turns.next() {
                     pending.push((at, Instant::now()));
-                    let (servers, name, dnssec) = (servers.clone(), name.clone(), self.dnssec);
-                    asked.spawn(async move {
-                        let server = &servers[at];
-                        let answer = match server.resolver() {
-                            Ok(resolver) => read::<T>(&server.label, dnssec, resolver.lookup(name, T::TYPE).await),
-                            Err(why) => Err(why),
-                        };
-                        if answer.as_ref().map_or_else(|why| why != SILENT, |_| true) && server.has_spoken() {
-                            tracing::info!(nameserver = %server.label, "answers again");
-                        }
-                        (at, answer)
-                    });
+                    asked.spawn(inquire::<T>(servers.clone(), at, name.clone(), self.dnssec));
                     if turns.peek().is_none_or(|(_, is_beside)| !is_beside) {
                         break;
                     }
@@ -123,16 +112,11 @@ impl Dns {
                 }
             }
         };
-        let result = timeout(self.timeout, race).await;
-        let answer = match result {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Err(Failure { tried }),
-            Err(_) => {
-                let silent = servers.iter().filter(|server| !tried.iter().any(|(label, _)| *label == server.label));
-                let silent: Vec<_> = silent.map(|server| (server.label.clone(), SILENT.to_owned())).collect();
-                tried.extend(silent);
-                return Err(Failure { tried });
-            }
+        let Ok(Some(answer)) = timeout(self.timeout, race).await else {
+            let silent = servers.iter().filter(|server| !tried.iter().any(|(label, _)| *label == server.label));
+            let silent: Vec<_> = silent.map(|server| (server.label.clone(), SILENT.to_owned())).collect();
+            tried.extend(silent);
+            return Err(Failure { tried });
         };
         let now = Instant::now();
         for (at, since) in pending {
@@ -145,6 +129,28 @@ impl Dns {
         asked.detach_all();
         Ok(answer)
     }
+}
+
+/// Asks one nameserver; its place comes back with what it said, or why that is no answer.
+async fn inquire<T: Kind>(
+    servers: Arc<[Server]>,
+    at: usize,
+    name: Name,
+    dnssec: Dnssec,
+) -> (usize, Result<Answer<T>, String>) {
+    let server = &servers[at];
+    let answer = match server.resolver() {
+        Ok(resolver) => {
+            let result = resolver.lookup(name.clone(), T::TYPE).await;
+            read::<T>(&server.label, &name, dnssec, result).map_err(|why| server.why(why))
+        }
+        Err(why) => Err(why),
+    };
+    let is_silence = answer.as_ref().is_err_and(|why| why == SILENT);
+    if !is_silence && server.has_spoken() {
+        tracing::info!(nameserver = %server.label, "answers again");
+    }
+    (at, answer)
 }
 
 /// What is said of a nameserver that says nothing.

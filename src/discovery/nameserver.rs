@@ -14,11 +14,13 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::{Resolver, TokioResolver};
 use resolv_conf::ScopedIp;
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
 
+use super::distrust::{Distrust, Wary};
 use crate::config::{DnsConfig, Dnssec, Nameserver, Transport};
 
 /// One that was silent while another answered goes last for so long. Then it is asked beside another, once, so that a
@@ -58,6 +60,8 @@ pub(super) struct Server {
     resolver: Mutex<Weak<TokioResolver>>,
     /// Until when it goes last.
     silent_until: Mutex<Option<Instant>>,
+    /// What was wrong with its certificate, which hickory does not pass on.
+    distrust: Distrust,
 }
 
 /// Where a nameserver stands among the others.
@@ -168,6 +172,7 @@ fn all(servers: &[Nameserver], config: &DnsConfig) -> Arc<[Server]> {
         config: config.clone(),
         resolver: Mutex::default(),
         silent_until: Mutex::default(),
+        distrust: Distrust::default(),
     };
     servers.iter().map(server).collect()
 }
@@ -216,17 +221,27 @@ impl Server {
         options.attempts = 0;
         options.cache_size = 0;
         options.edns0 = true;
+        // What an alias leads to counts only if it is seen to.
+        options.preserve_intermediates = true;
         options.use_hosts_file = ResolveHosts::Never;
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
         let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
         if matches!(transport, Transport::Tls(_)) {
-            builder = builder.with_tls_config(tls(self.config.ca_file.as_deref())?);
+            builder = builder.with_tls_config(tls(self.config.ca_file.as_deref(), &self.distrust)?);
         }
         if self.config.dnssec != Dnssec::Off {
             builder = builder.with_trust_anchor(Arc::new(anchors(self.config.trust_anchor.as_deref())?));
             options.validate = true;
         }
         builder.with_options(options).build().map_err(|error| error.to_string())
+    }
+
+    /// Why it gave no answer, where its certificate is the reason; otherwise as it is said already.
+    pub(super) fn why(&self, why: String) -> String {
+        match self.distrust.take() {
+            Some(distrust) => format!("has a certificate that is not trusted: {distrust}"),
+            None => why,
+        }
     }
 
     pub(super) fn standing(&self, now: Instant) -> Standing {
@@ -253,7 +268,7 @@ impl Server {
 }
 
 /// Whom to trust as a nameserver over TLS.
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+fn tls(ca_file: Option<&Path>, distrust: &Distrust) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca_file {
         let unread = |why: &dyn std::fmt::Display| format!("ca_file {} cannot be read: {why}", path.display());
@@ -271,8 +286,12 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
+    let verifier = Wary { verifier: verifier.map_err(|why| why.to_string())?, distrust: distrust.clone() };
     let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    Ok(versions.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth())
+    let config =
+        versions.map_err(|why| why.to_string())?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(config.with_no_client_auth())
 }
 
 /// Whose signatures to trust.
@@ -280,11 +299,29 @@ fn anchors(file: Option<&Path>) -> Result<TrustAnchors, String> {
     let Some(path) = file else { return Ok(TrustAnchors::default()) };
     let text =
         fs::read_to_string(path).map_err(|why| format!("trust_anchor {} cannot be read: {why}", path.display()))?;
-    match text.parse::<TrustAnchors>() {
+    match with_classes(&text).parse::<TrustAnchors>() {
         Ok(_) if !text.contains("DNSKEY") => Err(format!("trust_anchor {} has no DNSKEY record in it", path.display())),
         Ok(anchors) => Ok(anchors),
         Err(why) => Err(format!("trust_anchor {} is no list of DNSKEY records: {why}", path.display())),
     }
+}
+
+/// The class may be left out in a zone file (RFC 1035 §5.1), and `keymgr` does; hickory wants it.
+fn with_classes(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len() + 16);
+    for line in text.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words.iter().position(|word| word.eq_ignore_ascii_case("DNSKEY")) {
+            Some(at) if at > 0 && !words[..at].iter().any(|word| word.eq_ignore_ascii_case("IN")) => {
+                lines.push_str(&words[..at].join(" "));
+                lines.push_str(" IN ");
+                lines.push_str(&words[at..].join(" "));
+            }
+            _ => lines.push_str(line),
+        }
+        lines.push('\n');
+    }
+    lines
 }
 
 /// In which order to ask nameservers: those that are well first, and those that were silent last. One that may answer
@@ -371,14 +408,22 @@ mod tests {
     }
 
     #[test]
+    fn a_class_may_be_left_out() {
+        let text = "; keys\nlab.test. DNSKEY 257 3 13 AAAA\nx. 300 dnskey ( 257\n 3 13 AA )\nroot. IN DNSKEY 257\n";
+        let expected =
+            "; keys\nlab.test. IN DNSKEY 257 3 13 AAAA\nx. 300 IN dnskey ( 257\n 3 13 AA )\nroot. IN DNSKEY 257\n";
+        assert_eq!(with_classes(text), expected);
+    }
+
+    #[test]
     fn files_that_are_of_no_use_say_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let why = |result: Result<(), String>| result.unwrap_err();
-        assert!(why(tls(Some(&path)).map(drop)).contains("cannot be read"));
+        assert!(why(tls(Some(&path), &Distrust::default()).map(drop)).contains("cannot be read"));
         assert!(why(anchors(Some(&path)).map(drop)).contains("cannot be read"));
         fs::write(&path, "; nothing\n").unwrap();
-        assert!(why(tls(Some(&path)).map(drop)).contains("has no certificate in it"));
+        assert!(why(tls(Some(&path), &Distrust::default()).map(drop)).contains("has no certificate in it"));
         assert!(why(anchors(Some(&path)).map(drop)).contains("has no DNSKEY record in it"));
         fs::write(&path, "example.test. DNSKEY what\n").unwrap();
         assert!(why(anchors(Some(&path)).map(drop)).contains("is no list of DNSKEY records"));
