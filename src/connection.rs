@@ -13,8 +13,9 @@ use crate::check::{Checker, Checks};
 use crate::config::{Balance, Config, Foreign, RoleConfig};
 use crate::counters::Counters;
 use crate::dial::{Dialer, Did, Try, describe};
+use crate::discovery::bounds::is_loopback;
 use crate::discovery::srv::Srv;
-use crate::discovery::{Discovery, Source};
+use crate::discovery::{Discovery, Source, Target};
 use crate::domain::HostDomain;
 use crate::error::{Error, Kind};
 use crate::health::{Flip, Rank};
@@ -169,6 +170,8 @@ async fn open(shared: &Arc<Shared>, client: &mut TcpStream, port: u16, report: &
     }
     let (keep_pin, is_pinned) = (lineup.keep_pin, lineup.is_pinned);
     let result = race.run(client, lineup, way.opening, &mut report.course).await;
+    let stale = report.course.stale.take();
+    report.note_dns(stale);
     learn(shared, report, &way.servers, &set);
     let won = match result {
         Ok(won) => won,
@@ -319,8 +322,13 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
     report.row = Some(row);
     if !by_name {
         match discovery.target(table, &wish.asked).await {
-            Ok(None) => {}
-            Ok(Some((role, server))) => {
+            Ok(Target::Refused(role, refused)) if row == Row::Foreign && shared.config.foreign == Foreign::Refuse => {
+                let (asked, role) = (&wish.asked, &role.role);
+                let reason = format_args!("{asked} is no {role} server: SRV {} names it, but {refused}", refused.owner);
+                return Err(Error::new(Kind::Foreign, reason));
+            }
+            Ok(Target::None | Target::Refused(..)) => {}
+            Ok(Target::Server(role, server)) => {
                 report.row = Some(Row::Target);
                 (report.role, report.source) = (Some(role.role.clone()), Some(Source::Target));
                 return Ok(wish.into_way_to(role.role.clone(), vec![server]));
@@ -331,10 +339,10 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
                 let reason = format_args!("cannot tell whether {asked} is a Puppet server of this site: {failure}");
                 return Err(Error::new(Kind::NoServers, reason));
             }
-            Err(failure) => report.dns = Some(failure.to_string()),
+            Err(failure) => report.note_dns(Some(failure.to_string())),
         }
     }
-    let Some(role) = role else { return foreign(&shared.config.foreign, wish, report) };
+    let Some(role) = role else { return foreign(&shared.config, wish, report) };
     report.role = Some(role.role.clone());
     if wish.asked.via == Via::Http {
         // Plain HTTP is never Puppet's own; it is for a web server of that name.
@@ -344,7 +352,7 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
     }
     let found = discovery.servers(table, role, &wish.asked).await;
     report.source.clone_from(&found.source);
-    report.dns = found.trouble();
+    report.note_dns(found.trouble());
     report.in_vain = found.in_vain();
     if found.servers.is_empty() {
         return Err(Error::new(Kind::NoServers, found.why_none(&role.role)));
@@ -353,7 +361,7 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
 }
 
 /// A name that is nobody's: by policy.
-fn foreign(policy: &Foreign, wish: Wish, report: &mut Report) -> Result<Way, Error> {
+fn foreign(config: &Config, wish: Wish, report: &mut Report) -> Result<Way, Error> {
     if wish.asked.via == Via::Tls {
         let Asked { host, port, .. } = &wish.asked;
         let what = match host {
@@ -363,7 +371,12 @@ fn foreign(policy: &Foreign, wish: Wish, report: &mut Report) -> Result<Way, Err
         return Err(Error::new(Kind::NoRoute, format_args!("{what}, and the listener's port {port} is no role's")));
     }
     let to = wish.host_port()?;
-    match policy {
+    match &config.foreign {
+        // Names are looked at when DNS has told what they lead to.
+        Foreign::Direct if !config.dns.allow_loopback && matches!(to.host, Host::Ip(ip) if is_loopback(ip)) => {
+            let what = "is on loopback, which allow_loopback = true under [dns] in puppet-shim.toml would allow";
+            Err(Error::new(Kind::Foreign, format_args!("{to} {what}")))
+        }
         Foreign::Refuse => Err(Error::new(
             Kind::Foreign,
             format_args!(

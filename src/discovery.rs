@@ -9,10 +9,12 @@ pub mod bounds;
 pub mod cache;
 mod distrust;
 pub mod dns;
+pub mod found;
 pub mod nameserver;
+mod news;
 pub mod srv;
 
-use std::fmt;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,32 +22,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-
-use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 use self::answer::{A, Aaaa, Answer, Failure};
 use self::bounds::{Bounds, Refused, is_loopback};
-use self::cache::{Cache, Freshness, Kept, Known, News};
+use self::cache::{Cache, Kept, Known, Wait};
 use self::dns::Dns;
+use self::found::list;
+use self::news::{tell_of_addresses, tell_of_service};
 use self::srv::Srv;
 use crate::config::{Config, RoleConfig};
-use crate::host::{Host, HostPort};
+use crate::host::Host;
 use crate::role::{Asked, Role, Table, Via};
+
+pub use self::found::{Addresses, Found, NoAddress, Source, Step, Target};
 
 /// Once one family has addresses, the other may take this much longer.
 const OTHER_FAMILY: Duration = Duration::from_millis(50);
 
+/// Who has an answer that is past its TTL waits for so long for a newer one: for all of a role's records together, and for
+/// a server's addresses.
+const PATIENCE: Duration = Duration::from_millis(300);
+
 /// So much longer than an inquiry may take is waited for it, so that it can say whom it has asked in vain.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// Refused records that have been told of, and are not told of again. More is somebody's game.
+/// What has been told of, and is not told of again. More is somebody's game.
 const TOLD: usize = 256;
 
 /// Finds servers, and remembers them for as long as DNS allows, and longer where it is ill.
 pub struct Discovery {
     dns: Arc<Dns>,
     timeout: Duration,
+    patience: Duration,
     allow_loopback: bool,
     /// Of short names; goes before the search list.
     domain: Option<String>,
@@ -56,7 +65,7 @@ pub struct Discovery {
     v6: Cache<Aaaa>,
     /// Whether something has been learnt since it was last asked.
     changed: Arc<AtomicBool>,
-    told: Mutex<Vec<Refused>>,
+    told: Mutex<HashMap<String, String>>,
 }
 
 /// Everything that DNS has said, as it is kept from one process to the next.
@@ -68,152 +77,6 @@ pub struct Answers {
     pub addresses: [Vec<(String, Kept<IpAddr>)>; 2],
 }
 
-/// Which source named a role's servers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", content = "owner", rename_all = "kebab-case")]
-pub enum Source {
-    /// SRV records of its own, of this owner name.
-    Srv(String),
-    /// The SRV records of `compile`, of this owner name.
-    Fallback(String),
-    /// The static list of the configuration.
-    Static,
-    /// The requested name itself.
-    Name,
-    /// The requested name is a current target: that very server.
-    Target,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::Srv(owner) => write!(f, "srv {owner}"),
-            Source::Fallback(owner) => write!(f, "fallback srv {owner}"),
-            Source::Static => f.write_str("static"),
-            Source::Name => f.write_str("the name itself"),
-            Source::Target => f.write_str("target"),
-        }
-    }
-}
-
-/// One record set that was asked for on the way.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// Its owner name.
-    pub owner: String,
-    /// What came of it.
-    pub result: Result<Known<Srv>, Failure>,
-    /// Its records that may not be used.
-    pub refused: Vec<Refused>,
-}
-
-/// A role's servers.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// Who named them; `None`: nobody did.
-    pub source: Option<Source>,
-    /// The servers, as records: a static list counts up in priority.
-    pub servers: Vec<Srv>,
-    /// What was asked for on the way, in order.
-    pub steps: Vec<Step>,
-}
-
-impl Found {
-    /// One sentence for a refusal: what was looked for in vain.
-    pub fn why_none(&self, role: &Role) -> String {
-        let mut text = format!("no {role} server is known{}", self.in_vain());
-        if self.steps.is_empty() {
-            text.push_str("; no SRV record could be asked for: set its `srv` or the `domain`, or its `servers`");
-        }
-        text
-    }
-
-    /// The record sets that named nobody, to follow a sentence; empty where servers are known all the same, and not by the
-    /// requested name alone.
-    pub fn in_vain(&self) -> String {
-        if !matches!(self.source, None | Some(Source::Name)) {
-            return String::new();
-        }
-        let steps = self.steps.iter().map(|step| match &step.result {
-            Err(failure) | Ok(Known { freshness: Freshness::Stale(_, failure), .. }) => {
-                format!("; SRV {}: {failure}", step.owner)
-            }
-            Ok(known) if known.answer.records.is_empty() => format!("; no SRV record {}", step.owner),
-            Ok(_) if !step.refused.is_empty() => format!("; SRV {} names only {}", step.owner, list(&step.refused)),
-            Ok(_) => format!("; SRV {} says that the service is not offered", step.owner),
-        });
-        steps.collect()
-    }
-
-    /// What was wrong with DNS on the way, if anything was, though servers may have been found all the same.
-    pub fn trouble(&self) -> Option<String> {
-        let troubles: Vec<_> = self.steps.iter().filter_map(Step::trouble).collect();
-        (!troubles.is_empty()).then(|| troubles.join("; "))
-    }
-
-    /// The first failure of DNS on the way.
-    fn failure(&self) -> Option<&Failure> {
-        self.steps.iter().find_map(|step| step.result.as_ref().err())
-    }
-}
-
-impl Step {
-    fn trouble(&self) -> Option<String> {
-        let refused = || (!self.refused.is_empty()).then(|| format!("{}: {}", self.owner, list(&self.refused)));
-        match &self.result {
-            Err(failure) => Some(format!("{}: {failure}", self.owner)),
-            Ok(known) if known.freshness.is_stale() => Some(format!("{} {}", self.owner, known.describe())),
-            Ok(_) => refused(),
-        }
-    }
-}
-
-fn list(refused: &[Refused]) -> String {
-    refused.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-impl<T> Known<T> {
-    /// How new it is and where it comes from, in words, for `resolve` and the log.
-    pub fn describe(&self) -> String {
-        let disk = if self.is_from_disk { "kept on disk, " } else { "" };
-        format!("{disk}{}", self.freshness.describe())
-    }
-}
-
-/// The addresses of one server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// In the order to try them.
-    pub ips: Vec<IpAddr>,
-    /// How long DNS lets them hold; `None`: they were written, not looked up.
-    pub ttl: Option<Duration>,
-    /// How new they are, in words; `None`: as new as they have to be.
-    pub stale: Option<String>,
-    /// Those of this very host, which are not used.
-    pub refused: Vec<IpAddr>,
-}
-
-impl Addresses {
-    /// One that needs no DNS.
-    fn written(ip: IpAddr) -> Self {
-        Addresses { ips: vec![ip], ttl: None, stale: None, refused: Vec::new() }
-    }
-}
-
-/// Why a server has none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoAddress {
-    /// DNS says so.
-    #[error("has no address in DNS")]
-    None,
-    /// DNS only has addresses of this very host.
-    #[error("is on loopback by DNS ({0}), which allow_loopback = true under [dns] would allow")]
-    Loopback(IpAddr),
-    /// DNS did not say.
-    #[error("could not be looked up: {0}")]
-    Failed(Failure),
-}
-
 impl Discovery {
     /// `domain`: of names without a dot, in front of what `resolv.conf` has for them.
     pub fn new(config: &Config, dns: Dns, domain: Option<String>) -> Self {
@@ -221,6 +84,7 @@ impl Discovery {
         Discovery {
             dns: Arc::new(dns),
             timeout: config.dns.timeout,
+            patience: PATIENCE,
             allow_loopback: config.dns.allow_loopback,
             domain,
             bounds: config.roles.iter().map(|role| (role.role.clone(), Bounds::of(config, role))).collect(),
@@ -232,11 +96,18 @@ impl Discovery {
         }
     }
 
+    /// The same for somebody who would rather wait than take what is old.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.patience = self.timeout + GRACE;
+        self
+    }
+
     /// The servers of a role, for a client that asked for this. Where nothing is known that is new enough, all of it
     /// waits for DNS once, no longer than `dns.timeout`.
     pub async fn servers(&self, table: &Table, role: &RoleConfig, asked: &Asked) -> Found {
         self.look();
-        let until = Instant::now() + self.timeout + GRACE;
+        let wait = self.wait();
         let own = role.srv.as_deref().and_then(|srv| owner_name(srv, table, asked));
         let compile = || table.role(Role::COMPILE).and_then(|r| r.srv.as_deref());
         let fallback = if role.fallback { compile().and_then(|srv| owner_name(srv, table, asked)) } else { None };
@@ -250,7 +121,7 @@ impl Discovery {
         let mut old = None;
         for (owner, is_fallback) in [(own, false), (fallback, true)] {
             let Some(owner) = owner else { continue };
-            let result = self.service(&owner, until).await;
+            let result = self.service(&owner, wait).await;
             let is_too_old = result.as_ref().is_ok_and(|known| known.is_too_old);
             let records = result.as_ref().map(|known| known.answer.records.as_slice()).unwrap_or_default();
             let (servers, refused) = self.offered(&role.role, &owner, records);
@@ -284,8 +155,8 @@ impl Discovery {
     /// # Errors
     ///
     /// When DNS gives no answer for a role, and no other role has the host: whether it is a target is not known.
-    pub async fn target<'t>(&self, table: &'t Table, asked: &Asked) -> Result<Option<(&'t RoleConfig, Srv)>, Failure> {
-        let Some(host) = &asked.host else { return Ok(None) };
+    pub async fn target<'t>(&self, table: &'t Table, asked: &Asked) -> Result<Target<'t>, Failure> {
+        let Some(host) = &asked.host else { return Ok(Target::None) };
         // Only what the roles' own records and lists say. The requested name must have no part in it: in a domain of
         // his own, anybody can publish records that make any name a target.
         let without_name = Asked { host: None, ..asked.clone() };
@@ -302,13 +173,21 @@ impl Discovery {
             }
         }
         let Some((role, mut server)) = best else {
-            return found.iter().find_map(Found::failure).map_or(Ok(None), |failure| Err(failure.clone()));
+            let refused = roles.iter().zip(&found).find_map(|(role, found)| {
+                let mut refused = found.steps.iter().flat_map(|step| &step.refused);
+                Some((*role, refused.find(|refused| refused.record.target.as_ref() == Some(host))?.clone()))
+            });
+            return match (refused, found.iter().find_map(Found::failure)) {
+                (Some((role, refused)), _) => Ok(Target::Refused(role, refused)),
+                (None, Some(failure)) => Err(failure.clone()),
+                (None, None) => Ok(Target::None),
+            };
         };
         // In alias mode the port is our own listener's, and says nothing of the server's.
         if asked.via == Via::Http || (asked.via == Via::Connect && !table.is_role_port(asked.port)) {
             server.port = asked.port;
         }
-        Ok(Some((role, server)))
+        Ok(Target::Server(role, server))
     }
 
     /// The addresses of a server, both families interleaved, IPv6 first as RFC 8305 §4 has it. A name without a dot is
@@ -381,8 +260,15 @@ impl Discovery {
         }
     }
 
-    async fn service(&self, owner: &str, until: Instant) -> Result<Known<Srv>, Failure> {
-        self.services.get(owner, until, || self.ask_srv(owner), tell_of_service(owner)).await
+    /// How long to wait from now on. Where nobody has answered a moment ago, not for long.
+    fn wait(&self) -> Wait {
+        let now = Instant::now();
+        let longest = if self.dns.is_dead() { self.patience } else { self.timeout + GRACE };
+        Wait { soon: now + self.patience, until: now + longest }
+    }
+
+    async fn service(&self, owner: &str, wait: Wait) -> Result<Known<Srv>, Failure> {
+        self.services.get(owner, wait, || self.ask_srv(owner), tell_of_service(owner)).await
     }
 
     fn start_service(&self, owner: &str) {
@@ -395,11 +281,17 @@ impl Discovery {
     }
 
     async fn absolute(&self, name: &str) -> Result<Addresses, NoAddress> {
-        let until = Instant::now() + self.timeout + GRACE;
-        let v6 = self.v6.get(name, until, || self.ask(name), tell_of_addresses(name));
-        let v4 = self.v4.get(name, until, || self.ask(name), tell_of_addresses(name));
+        let wait = self.wait();
+        let v6 = self.v6.get(name, wait, || self.ask(name), tell_of_addresses(name));
+        let v4 = self.v4.get(name, wait, || self.ask(name), tell_of_addresses(name));
         let (v6, v4) = both(v6, v4).await;
-        self.combine(v6, v4)
+        let addresses = self.combine(v6, v4)?;
+        if let Some(ip) = addresses.refused.first()
+            && self.is_news(name.to_owned(), &ip.to_string())
+        {
+            tracing::warn!(name, %ip, "an address on loopback passed over; allow_loopback = true under [dns] would allow it");
+        }
+        Ok(addresses)
     }
 
     fn ask<T: answer::Kind>(&self, name: &str) -> impl Future<Output = Result<Answer<T>, Failure>> + Send + 'static {
@@ -417,17 +309,23 @@ impl Discovery {
                 Some(why) => refused.push(Refused { owner: owner.to_owned(), record: record.clone(), why }),
             }
         }
-        for record in &refused {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if !told.contains(record) {
-                if told.len() >= TOLD {
-                    told.clear();
-                }
-                told.push(record.clone());
-                tracing::warn!(%role, owner, "SRV record passed over: {record}");
+        if !refused.is_empty() {
+            let what = list(&refused);
+            if self.is_news(format!("{role} {owner}"), &what) {
+                tracing::warn!(%role, owner, "SRV records passed over: {what}");
             }
         }
         (servers, refused)
+    }
+
+    /// Whether something else was told of this the last time, or nothing.
+    fn is_news(&self, of: String, what: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&of).is_some_and(|before| before == what) || (told.len() >= TOLD && !told.contains_key(&of)) {
+            return false;
+        }
+        told.insert(of, what.to_owned());
+        true
     }
 
     /// What both families together come to.
@@ -452,56 +350,17 @@ impl Discovery {
     }
 }
 
-/// Logs what has become of a role's records.
-fn tell_of_service(owner: &str) -> impl FnOnce(News<Srv>) + Send + 'static {
-    let owner = owner.to_owned();
-    move |news| match news {
-        News::Changed { before, now, .. } => {
-            let (before, now) = (servers_of(&before.records), servers_of(&now.records));
-            let (added, removed) = (without(&now, &before), without(&before, &now));
-            // Weights and priorities are not worth a line.
-            if !(added.is_empty() && removed.is_empty()) {
-                tracing::info!(owner, added, removed, "the servers have changed");
-            }
-        }
-        News::WellAgain => tracing::info!(owner, "DNS answers again"),
-        News::Ill(failure) => tracing::warn!(owner, %failure, "DNS gives no answer; going on with the last one"),
-    }
-}
-
-/// Logs what has become of a server's addresses. That DNS is ill has been said of the records that name the server.
-fn tell_of_addresses<T: Copy + Into<IpAddr>>(name: &str) -> impl FnOnce(News<T>) + Send + 'static {
-    let name = name.to_owned();
-    move |news| {
-        if let News::Changed { before, now, .. } = news {
-            let list = |answer: &Answer<T>| -> Vec<IpAddr> { answer.records.iter().map(|ip| (*ip).into()).collect() };
-            tracing::info!(name, before = ?list(&before), now = ?list(&now), "its addresses have changed");
-        }
-    }
-}
-
-fn servers_of(records: &[Srv]) -> Vec<HostPort> {
-    let server = |record: &Srv| Some(HostPort { host: record.target.clone()?, port: record.port });
-    let mut servers: Vec<_> = records.iter().filter_map(server).collect();
-    servers.sort_unstable();
-    servers.dedup();
-    servers
-}
-
-/// Those of the first that the second lacks, in words.
-fn without(servers: &[HostPort], others: &[HostPort]) -> String {
-    let lacking = servers.iter().filter(|server| !others.contains(server)).map(ToString::to_string);
-    lacking.collect::<Vec<_>>().join(", ")
-}
-
 fn into_ips<T: Copy + Into<IpAddr>>(kept: Vec<(String, Kept<T>)>) -> Vec<(String, Kept<IpAddr>)> {
     kept.into_iter().map(|(name, kept)| (name, map(&kept, Into::into))).collect()
 }
 
 fn map<T: Copy, U>(kept: &Kept<T>, into: impl Fn(T) -> U) -> Kept<U> {
-    let Answer { records, ttl, from } = &*kept.answer;
+    let Answer { records, ttl, from, is_vague } = &*kept.answer;
     let records = records.iter().copied().map(into).collect();
-    Kept { answer: Arc::new(Answer { records, ttl: *ttl, from: from.clone() }), learnt: kept.learnt }
+    Kept {
+        answer: Arc::new(Answer { records, ttl: *ttl, from: from.clone(), is_vague: *is_vague }),
+        learnt: kept.learnt,
+    }
 }
 
 /// How old an answer that has records is, where it is older than it should be.

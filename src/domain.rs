@@ -101,7 +101,11 @@ fn canonical_name(host: String) -> Result<Option<String>, Unanswered> {
     std::thread::spawn(move || {
         let hints = dns_lookup::AddrInfoHints { flags: AI_CANONNAME, ..Default::default() };
         let name = match dns_lookup::getaddrinfo(Some(&host), None, Some(hints)) {
-            Ok(mut found) => Ok(found.find_map(|entry| entry.ok()?.canonname)),
+            Ok(mut found) => match found.find_map(|entry| entry.ok()?.canonname) {
+                // nss-myhostname's answer to everything that DNS does not know, or does not say.
+                Some(name) if !name.contains('.') => Err(Unanswered),
+                name => Ok(name),
+            },
             Err(error) if matches!(error.kind(), LookupErrorKind::Again | LookupErrorKind::Fail) => Err(Unanswered),
             Err(_) => Ok(None),
         };

@@ -85,6 +85,8 @@ pub struct Course {
     pub tries: Vec<Try>,
     /// When the first of them accepted.
     pub accepted: Option<Instant>,
+    /// The first whose addresses were older than they should be, and how old.
+    pub stale: Option<String>,
 }
 
 /// A server, and where to go on with it.
@@ -368,7 +370,12 @@ impl<'r> Run<'r, '_> {
     /// Takes in what happened to an attempt. Gives the winner, if this is it.
     async fn land(&mut self, at: usize, event: Event, client: &mut TcpStream) -> Result<Option<Won>, Why> {
         match event {
-            Event::Addresses(candidate, Ok(addresses)) => self.addresses(at, &candidate, addresses.ips),
+            Event::Addresses(candidate, Ok(addresses)) => {
+                if let Some(stale) = addresses.stale {
+                    self.course.stale.get_or_insert_with(|| format!("{} {stale}", candidate.server.host));
+                }
+                self.addresses(at, &candidate, addresses.ips);
+            }
             Event::Addresses(_, Err(why)) => self.fail(at, Did::NoAddress(why)),
             // Its own time begins now: what came before was for us to know.
             Event::Checked(candidate, ip, Ok(())) => self.connect(at, &Candidate { check: false, ..candidate }, ip),

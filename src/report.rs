@@ -102,6 +102,18 @@ impl Report {
         }
     }
 
+    /// Adds what was wrong with DNS.
+    pub fn note_dns(&mut self, what: Option<String>) {
+        match (&mut self.dns, what) {
+            (Some(dns), Some(what)) => {
+                dns.push_str("; ");
+                dns.push_str(&what);
+            }
+            (None, what) => self.dns = what,
+            (Some(_), None) => {}
+        }
+    }
+
     /// The candidate that got the connection.
     pub fn chosen(&self) -> Option<&Try> {
         self.course.tries.iter().find(|t| matches!(t.did, Did::Accept | Did::Answer))

@@ -98,7 +98,7 @@ async fn resolve_a_name() {
     assert_eq!(
         answer["records"],
         json!([{"owner": "_x-puppet._tcp.lab.test", "records": 3, "ttl_seconds": 42, "nameserver": nameserver,
-                "freshness": "live", "refused": [], "error": null}])
+                "freshness": "live", "seconds": null, "from_disk": false, "refused": [], "error": null}])
     );
     let nothing = json!({"state": "good", "cause": null, "hold_seconds": null, "usual_ms": null, "pinned": false,
                          "certificates": []});

@@ -16,7 +16,7 @@ use crate::config::{self, Config, Foreign};
 use crate::daemon::Site;
 use crate::discovery::cache::Known;
 use crate::discovery::srv::Srv;
-use crate::discovery::{Answers, Found, Source};
+use crate::discovery::{Answers, Found, Source, Target};
 use crate::host::{Host, HostError, HostPort, split_port};
 use crate::listen::leads_back;
 use crate::memory::{self, Learnt};
@@ -88,13 +88,20 @@ pub struct RecordSet {
     pub records: usize,
     /// How long they hold.
     pub ttl_seconds: Option<u64>,
-    /// `live`, `cached` for so long, or `stale` since when and why; in front, whether the daemon had it on disk.
-    pub freshness: Option<String>,
+    /// `live`, `cached`, or `stale`.
+    pub freshness: Option<&'static str>,
+    /// Seconds for which a cached one holds, or since when a stale one does no longer.
+    pub seconds: Option<u64>,
+    /// Whether the daemon had it written down.
+    pub from_disk: bool,
+    /// The same in words, with the reason.
+    #[serde(skip)]
+    pub words: String,
     /// The nameserver that answered.
     pub nameserver: Option<String>,
     /// Its records that may not be used, and why.
     pub refused: Vec<String>,
-    /// Why there is no answer.
+    /// Why there is no answer, or none that is newer.
     pub error: Option<String>,
 }
 
@@ -173,7 +180,9 @@ pub fn resolve(args: &ResolveArgs) -> ExitCode {
 
 /// Looks everything up as a connection would. `pool`: what is remembered of the servers; `learnt`: what of DNS.
 pub async fn answer(config: &Config, what: &str, pool: &mut Pool, learnt: Learnt) -> Result<Resolution, HostError> {
-    let site = Site::new(config, learnt.domain.as_ref());
+    let mut site = Site::new(config, learnt.domain.as_ref());
+    // Who asks this would rather know which nameserver is silent than go on with what is old.
+    site.discovery = site.discovery.patient();
     site.discovery.restore(learnt.answers);
     let mut name = None;
     let mut resolution = Resolution {
@@ -205,10 +214,13 @@ pub async fn answer(config: &Config, what: &str, pool: &mut Pool, learnt: Learnt
             owner: step.owner.clone(),
             records: known.map_or(0, |known| known.answer.records.len()),
             ttl_seconds: known.map(|known| known.answer.ttl.as_secs()),
-            freshness: known.map(Known::describe),
+            freshness: known.map(|known| known.freshness.word()),
+            seconds: known.and_then(|known| known.freshness.span()).map(|span| span.as_secs()),
+            from_disk: known.is_some_and(|known| known.is_from_disk),
+            words: known.map(Known::describe).unwrap_or_default(),
             nameserver: known.map(|known| known.answer.from.to_string()),
             refused: step.refused.iter().map(ToString::to_string).collect(),
-            error: step.result.as_ref().err().map(ToString::to_string),
+            error: step.failure().map(ToString::to_string),
         });
     }
     resolution.source = found.source;
@@ -254,8 +266,11 @@ async fn by_name(
     let mut unsure = String::new();
     if row == Row::Foreign {
         match site.discovery.target(&site.table, &asked).await {
-            Ok(None) => {}
-            Ok(Some((role, server))) => {
+            Ok(Target::None) => {}
+            Ok(Target::Refused(role, refused)) => {
+                unsure = format!("; SRV {} names it for {}, but {refused}", refused.owner, role.role);
+            }
+            Ok(Target::Server(role, server)) => {
                 resolution.row = Some(Row::Target);
                 resolution.role = Some(role.role.clone());
                 resolution.because = format!("{host} is a current target of {}: it means that very server", role.role);
@@ -337,12 +352,12 @@ impl Resolution {
         for set in &self.records {
             write!(out, "  SRV      {}: ", set.owner)?;
             match (&set.error, &set.nameserver) {
-                (Some(error), _) => writeln!(out, "no answer: {error}")?,
-                (None, from) => {
+                (Some(error), None) => writeln!(out, "no answer: {error}")?,
+                (_, from) => {
                     let (from, ttl) = (from.as_deref().unwrap_or("?"), set.ttl_seconds.unwrap_or(0));
                     let noun = if set.records == 1 { "record" } else { "records" };
                     write!(out, "{} {noun}, TTL {ttl} s, from {from}", set.records)?;
-                    writeln!(out, ", {}", set.freshness.as_deref().unwrap_or("?"))?;
+                    writeln!(out, ", {}", set.words)?;
                 }
             }
             for refused in &set.refused {

@@ -35,6 +35,27 @@ pub struct Answer<T> {
     pub ttl: Duration,
     /// Which nameserver gave it, as the configuration would write it.
     pub from: Arc<str>,
+    /// Whether it says "none" without the zone's SOA: what is broken on the way says that too, so it does not undo what
+    /// is known (RFC 2308 §5).
+    pub is_vague: bool,
+}
+
+/// Why a nameserver gave no answer, in words that follow its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It said something, so it is there.
+    Spoke(String),
+    /// It said nothing, or could not be reached.
+    Silent(String),
+}
+
+impl Trouble {
+    /// The words.
+    pub(super) fn into_words(self) -> String {
+        match self {
+            Trouble::Spoke(why) | Trouble::Silent(why) => why,
+        }
+    }
 }
 
 /// DNS gave no answer: neither records nor "there are none".
@@ -116,42 +137,58 @@ impl From<Aaaa> for IpAddr {
     }
 }
 
-/// Tells an answer, an empty one included, from a failure, of which it gives the reason: what `from` did. `name`: what
-/// was asked for.
+/// Tells an answer, an empty one included, from a failure. `name`: what was asked for.
 pub(super) fn read<T: Kind>(
     from: &Arc<str>,
     name: &Name,
     dnssec: Dnssec,
     result: Result<Lookup, NetError>,
-) -> Result<Answer<T>, String> {
+) -> Result<Answer<T>, Trouble> {
     match result {
-        Ok(lookup) => {
-            let records = chain(name, lookup.answers());
-            signed_enough(dnssec, records.iter().copied())?;
-            // The whole chain: a CNAME that moves sooner than the record behind it counts too.
-            let ttl = records.iter().map(|r| r.ttl).min().unwrap_or(0);
-            let records = records.iter().filter_map(|r| T::read(&r.data)).collect();
-            Ok(Answer { records, ttl: Duration::from_secs(ttl.into()), from: from.clone() })
+        Ok(lookup) => found(from, name, dnssec, lookup.answers()).map_err(Trouble::Spoke),
+        Err(NetError::Dns(error)) => not_found(from, dnssec, error).map_err(Trouble::Spoke),
+        Err(NetError::Timeout) => Err(Trouble::Silent("did not answer".into())),
+        Err(NetError::Io(error)) => Err(Trouble::Silent(format!("could not be reached: {error}"))),
+        Err(NetError::NoConnections) => Err(Trouble::Silent("could not be reached".into())),
+        Err(other) => Err(Trouble::Spoke(format!("did not give an answer that can be used: {other}"))),
+    }
+}
+
+fn found<T: Kind>(from: &Arc<str>, name: &Name, dnssec: Dnssec, records: &[Record]) -> Result<Answer<T>, String> {
+    let chain = chain(name, records);
+    signed_enough(dnssec, chain.iter().copied())?;
+    let of_kind = chain.iter().filter(|record| record.record_type() == T::TYPE).count();
+    let records: Vec<T> = chain.iter().filter_map(|record| T::read(&record.data)).collect();
+    if records.len() < of_kind {
+        tracing::warn!(%name, from = &**from, "{} of {of_kind} records name no host", of_kind - records.len());
+        if records.is_empty() {
+            // They are there, whatever they are: that is not "none".
+            return Err("only gave records that name no host".into());
         }
-        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
-            none_found(&none, dnssec)?;
-            Ok(Answer { records: Vec::new(), ttl: negative_ttl(&none), from: from.clone() })
+    }
+    // The whole chain: a CNAME that moves sooner than the record behind it counts too.
+    let ttl = Duration::from_secs(chain.iter().map(|r| r.ttl).min().unwrap_or(0).into());
+    Ok(Answer { is_vague: records.is_empty(), records, ttl, from: from.clone() })
+}
+
+fn not_found<T>(from: &Arc<str>, dnssec: Dnssec, error: DnsError) -> Result<Answer<T>, String> {
+    let none = |ttl, is_vague| Ok(Answer { records: Vec::new(), ttl, from: from.clone(), is_vague });
+    match error {
+        DnsError::NoRecordsFound(nothing) => {
+            none_found(&nothing, dnssec)?;
+            none(negative_ttl(&nothing), nothing.soa.is_none() && nothing.response_code != ResponseCode::NXDomain)
         }
         // There is nothing, and no proof of it is owed: the zone is not signed.
-        Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Insecure, .. }))
+        DnsError::Nsec { response, proof: Proof::Insecure, .. }
             if matches!(response.response_code, ResponseCode::NXDomain | ResponseCode::NoError) =>
         {
             signed_enough(dnssec, response.authorities.iter())?;
-            let ttl = response.negative_ttl().map_or(NEGATIVE_TTL, |s| Duration::from_secs(s.into()));
-            Ok(Answer { records: Vec::new(), ttl, from: from.clone() })
+            none(response.negative_ttl().map_or(NEGATIVE_TTL, |s| Duration::from_secs(s.into())), false)
         }
-        Err(NetError::Dns(DnsError::Nsec { .. })) => Err("gave no proof that there is no such record (DNSSEC)".into()),
-        Err(NetError::Dns(DnsError::DnssecBogus)) => Err("gave an answer whose signature is wrong (DNSSEC)".into()),
-        Err(NetError::Dns(DnsError::ResponseCode(other))) => Err(code(other)),
-        Err(NetError::Timeout) => Err("did not answer".into()),
-        Err(NetError::Io(error)) => Err(format!("could not be reached: {error}")),
-        Err(NetError::NoConnections) => Err("could not be reached".into()),
-        Err(other) => Err(format!("did not give an answer that can be used: {other}")),
+        DnsError::Nsec { .. } => Err("gave no proof that there is no such record (DNSSEC)".into()),
+        DnsError::DnssecBogus => Err("gave an answer whose signature is wrong (DNSSEC)".into()),
+        DnsError::ResponseCode(other) => Err(code(other)),
+        other => Err(format!("did not give an answer that can be used: {other}")),
     }
 }
 
@@ -183,7 +220,7 @@ fn chain<'r>(name: &Name, records: &'r [Record]) -> Vec<&'r Record> {
         }
         names.push(next);
     }
-    records.iter().filter(|record| !record.record_type().is_rrsig() && names.contains(&&record.name)).collect()
+    records.iter().filter(|record| names.contains(&&record.name)).collect()
 }
 
 fn alias<'r>(name: &Name, records: &'r [Record]) -> Option<&'r Name> {
@@ -193,9 +230,10 @@ fn alias<'r>(name: &Name, records: &'r [Record]) -> Option<&'r Name> {
     })
 }
 
-/// Whether the records are signed, where they have to be. What is wrongly signed has not come so far.
+/// Whether the records are signed, where they have to be. What is wrongly signed has not come so far. Of several
+/// signatures one is enough, so they are not looked at themselves.
 fn signed_enough<'r>(dnssec: Dnssec, records: impl Iterator<Item = &'r Record>) -> Result<(), String> {
-    let mut proofs = records.map(|record| record.proof).peekable();
+    let mut proofs = records.filter(|record| !record.record_type().is_rrsig()).map(|record| record.proof).peekable();
     let is_secure = proofs.peek().is_some() && proofs.all(|proof| proof == Proof::Secure);
     if dnssec == Dnssec::Require && !is_secure {
         return Err("gave an answer that is not signed, and dnssec = \"require\"".into());

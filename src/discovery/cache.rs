@@ -25,9 +25,6 @@ const TTL_CEILING: Duration = Duration::from_secs(60 * 60);
 /// not all come back for it at the same time.
 const JITTER: f64 = 0.1;
 
-/// Who has an answer that is past its TTL waits for so long for a newer one.
-const PATIENCE: Duration = Duration::from_millis(300);
-
 /// After a failure, DNS is left alone for so long; longer where there is a last good answer (RFC 8767 §5).
 const FAILURE_TTL: Duration = Duration::from_secs(5);
 const STALE_TTL: Duration = Duration::from_secs(30);
@@ -70,6 +67,15 @@ pub struct Kept<T> {
     pub learnt: Option<Instant>,
 }
 
+/// How long somebody waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    /// Who has an answer that is past its TTL, for a newer one.
+    pub(super) soon: Instant,
+    /// Who has none that is new enough, for any.
+    pub(super) until: Instant,
+}
+
 /// Answers by name.
 pub(super) struct Cache<T> {
     names: Mutex<HashMap<String, Arc<Slot<T>>>>,
@@ -92,6 +98,8 @@ struct State<T> {
     /// Until when nothing is asked.
     quiet_until: Instant,
     is_being_asked: bool,
+    /// Counts the times when everything was to be asked anew; what was asked for before counts no longer.
+    round: u64,
 }
 
 /// The last good answer.
@@ -128,12 +136,11 @@ impl<T: PartialEq + Send + Sync + 'static> Cache<T> {
     }
 
     /// The answer for a name: remembered, or by `ask`, which runs once however many wait for it, and to its end, however
-    /// few. `until`: how long to wait where nothing is known, or nothing that is new enough. `tell` hears of what has
-    /// changed.
+    /// few. `tell` hears of what has changed.
     pub(super) async fn get<F>(
         &self,
         name: &str,
-        until: Instant,
+        wait: Wait,
         ask: impl FnOnce() -> F,
         tell: impl FnOnce(News<T>) + Send + 'static,
     ) -> Result<Known<T>, Failure>
@@ -152,8 +159,8 @@ impl<T: PartialEq + Send + Sync + 'static> Cache<T> {
             }
             state.start(&slot, &self.changed, ask, tell);
             match &state.good {
-                Some(good) if now - good.learnt < self.max_stale => until.min(now + PATIENCE),
-                _ => until,
+                Some(good) if now - good.learnt < self.max_stale => wait.soon.min(wait.until),
+                _ => wait.until,
             }
         };
         let has_landed = timeout_at(until, landed).await.is_ok();
@@ -194,12 +201,15 @@ impl<T: PartialEq + Send + Sync + 'static> Cache<T> {
             .is_some_and(|good| !good.answer.records.is_empty() && good.learnt.elapsed() < self.max_stale)
     }
 
-    /// Where an inquiry has failed, asks again with the next connection: the nameservers are others now.
+    /// Where an inquiry has failed, or found nothing, asks again with the next connection: the nameservers are others now.
     pub(super) fn retry(&self) {
+        let now = Instant::now();
         for slot in self.lock().values() {
             let mut state = slot.lock();
-            if state.failure.is_some() {
-                state.quiet_until = Instant::now();
+            (state.round, state.is_being_asked) = (state.round + 1, false);
+            let has_records = state.good.as_ref().is_some_and(|good| !good.answer.records.is_empty());
+            if state.failure.is_some() || !has_records {
+                state.quiet_until = now;
             }
         }
     }
@@ -236,10 +246,12 @@ impl<T: PartialEq + Send + Sync + 'static> Cache<T> {
             // Names that do not exist go first: they are what somebody makes up.
             names.retain(|_, slot| slot.lock().is_worth_keeping());
         }
-        if names.len() >= NAMES {
-            names.clear();
+        while names.len() >= NAMES {
+            let oldest = names.iter().min_by_key(|(_, slot)| slot.lock().good.as_ref().map(|good| good.learnt));
+            let Some(oldest) = oldest.map(|(name, _)| name.clone()) else { break };
+            names.remove(&oldest);
         }
-        let state = State { good: None, failure: None, quiet_until: Instant::now(), is_being_asked: false };
+        let state = State { good: None, failure: None, quiet_until: Instant::now(), is_being_asked: false, round: 0 };
         let slot = Slot { state: Mutex::new(state), landed: Notify::new() };
         names.entry(name.into()).or_insert_with(|| Arc::new(slot)).clone()
     }
@@ -256,12 +268,19 @@ impl<T> Slot<T> {
 }
 
 /// An inquiry under way. However it ends, those who wait are told, and the next one may ask again.
-struct Inquiry<T>(Arc<Slot<T>>);
+struct Inquiry<T> {
+    slot: Arc<Slot<T>>,
+    round: u64,
+}
 
 impl<T> Drop for Inquiry<T> {
     fn drop(&mut self) {
-        self.0.lock().is_being_asked = false;
-        self.0.landed.notify_waiters();
+        let mut state = self.slot.lock();
+        if state.round == self.round {
+            state.is_being_asked = false;
+        }
+        drop(state);
+        self.slot.landed.notify_waiters();
     }
 }
 
@@ -280,13 +299,19 @@ impl<T: PartialEq + Send + Sync + 'static> State<T> {
             return;
         }
         self.is_being_asked = true;
-        let (inquiry, changed, ask) = (Inquiry(slot.clone()), changed.clone(), ask());
+        let (inquiry, changed, ask) = (Inquiry { slot: slot.clone(), round: self.round }, changed.clone(), ask());
         tokio::spawn(async move {
             let result = ask.await;
-            if result.is_ok() {
-                changed.store(true, Ordering::Relaxed);
-            }
-            let news = inquiry.0.lock().land(result);
+            let news = {
+                let mut state = inquiry.slot.lock();
+                if state.round != inquiry.round {
+                    return;
+                }
+                if result.is_ok() {
+                    changed.store(true, Ordering::Relaxed);
+                }
+                state.land(result)
+            };
             if let Some(news) = news {
                 tell(news);
             }
@@ -297,7 +322,7 @@ impl<T: PartialEq + Send + Sync + 'static> State<T> {
     /// An inquiry has ended.
     fn land(&mut self, result: Result<Answer<T>, Failure>) -> Option<News<T>> {
         let now = Instant::now();
-        match result {
+        match self.doubted(result) {
             Ok(answer) => {
                 let fresh_until = now + hold(answer.ttl);
                 let answer = Arc::new(answer);
@@ -317,6 +342,17 @@ impl<T: PartialEq + Send + Sync + 'static> State<T> {
                 let was_well = self.failure.replace(failure.clone()).is_none();
                 (was_well && self.good.is_some()).then_some(News::Ill(failure))
             }
+        }
+    }
+
+    /// "None" that comes without a zone is no answer where there were records before.
+    fn doubted(&self, result: Result<Answer<T>, Failure>) -> Result<Answer<T>, Failure> {
+        match result {
+            Ok(answer) if answer.is_vague && self.good.as_ref().is_some_and(|good| !good.answer.records.is_empty()) => {
+                let what = "said that there is nothing, and not in which zone (no SOA)".to_owned();
+                Err(Failure { tried: vec![(answer.from, what)] })
+            }
+            other => other,
         }
     }
 
@@ -348,7 +384,7 @@ impl<T: PartialEq + Send + Sync + 'static> State<T> {
     }
 }
 
-/// Nobody waits for so long but where the time for the whole connection is over.
+/// Where somebody stops waiting before the inquiry has ended, such as for lack of any answer a moment ago.
 fn unanswered() -> Failure {
     Failure { tried: vec![("DNS".into(), "did not answer in time".into())] }
 }
@@ -378,6 +414,23 @@ impl Freshness {
         }
     }
 
+    /// The one word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Freshness::Live => "live",
+            Freshness::Cached(_) => "cached",
+            Freshness::Stale(..) | Freshness::Late(_) => "stale",
+        }
+    }
+
+    /// For how long it holds, or has not held any longer.
+    pub fn span(&self) -> Option<Duration> {
+        match self {
+            Freshness::Live => None,
+            Freshness::Cached(span) | Freshness::Stale(span, _) | Freshness::Late(span) => Some(*span),
+        }
+    }
+
     /// Whether it is past its TTL.
     pub fn is_stale(&self) -> bool {
         matches!(self, Freshness::Stale(..) | Freshness::Late(_))
@@ -385,248 +438,4 @@ impl Freshness {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAX_STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn cache() -> Cache<u8> {
-        Cache::new(MAX_STALE, Arc::default())
-    }
-
-    fn answer(records: &[u8], ttl: u64) -> Answer<u8> {
-        Answer { records: records.to_vec(), ttl: Duration::from_secs(ttl), from: "192.0.2.1:53".into() }
-    }
-
-    fn failure() -> Failure {
-        Failure { tried: vec![("192.0.2.1:53".into(), "said SERVFAIL".into())] }
-    }
-
-    /// What happens to be asked for, and how long the inquiry takes.
-    async fn get(cache: &Cache<u8>, name: &str, after: Duration, result: Result<Answer<u8>, Failure>) -> Got {
-        let began = Instant::now();
-        let ask = || async move {
-            tokio::time::sleep(after).await;
-            result
-        };
-        let known = cache.get(name, began + 2 * SECOND, ask, |_| ()).await;
-        Got { known, took: began.elapsed() }
-    }
-
-    async fn now(cache: &Cache<u8>, name: &str, result: Result<Answer<u8>, Failure>) -> Known<u8> {
-        get(cache, name, Duration::ZERO, result).await.known.unwrap()
-    }
-
-    async fn unasked(cache: &Cache<u8>, name: &str) -> Result<Known<u8>, Failure> {
-        let ask = || async { panic!("nothing should have been asked") };
-        cache.get(name, Instant::now() + 2 * SECOND, ask, |_| ()).await
-    }
-
-    struct Got {
-        known: Result<Known<u8>, Failure>,
-        took: Duration,
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn asks_once_within_the_ttl_and_again_after_it() {
-        let cache = cache();
-        assert_eq!(now(&cache, "a", Ok(answer(&[1], 100))).await.freshness, Freshness::Live);
-        tokio::time::advance(89 * SECOND).await;
-        let known = unasked(&cache, "a").await.unwrap();
-        assert!(matches!(known.freshness, Freshness::Cached(left) if left <= 11 * SECOND), "{:?}", known.freshness);
-        tokio::time::advance(11 * SECOND).await;
-        assert_eq!(now(&cache, "a", Ok(answer(&[2], 100))).await.answer.records, [2]);
-    }
-
-    /// Never longer than DNS said, and not the same for all.
-    #[test]
-    fn a_ttl_is_shortened_by_chance() {
-        let holds: Vec<_> = (0..1000).map(|_| hold(100 * SECOND)).collect();
-        assert!(holds.iter().all(|hold| (90 * SECOND..=100 * SECOND).contains(hold)));
-        assert!(holds.iter().max().unwrap().abs_diff(*holds.iter().min().unwrap()) > 9 * SECOND);
-    }
-
-    #[test]
-    fn a_ttl_has_a_floor_and_a_ceiling() {
-        assert_eq!(hold(Duration::ZERO), TTL_FLOOR);
-        assert!(hold(604_800 * SECOND) <= TTL_CEILING);
-        assert!(hold(604_800 * SECOND) >= TTL_CEILING.mul_f64(0.9));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn keeps_the_last_good_answer_while_dns_is_ill() {
-        let cache = cache();
-        now(&cache, "a", Ok(answer(&[1], 60))).await;
-        tokio::time::advance(70 * SECOND).await;
-        let known = now(&cache, "a", Err(failure())).await;
-        assert_eq!(known.answer.records, [1]);
-        assert!(matches!(known.freshness, Freshness::Stale(since, _) if (10 * SECOND..=16 * SECOND).contains(&since)));
-        assert!(!known.is_too_old);
-        // It is left alone for a moment, then asked again.
-        unasked(&cache, "a").await.unwrap();
-        tokio::time::advance(STALE_TTL).await;
-        assert_eq!(now(&cache, "a", Ok(answer(&[2], 60))).await.answer.records, [2]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_late_answer_is_waited_for_a_moment_and_then_comes_by_itself() {
-        let cache = cache();
-        now(&cache, "a", Ok(answer(&[1], 60))).await;
-        tokio::time::advance(60 * SECOND).await;
-        let Got { known, took } = get(&cache, "a", SECOND, Ok(answer(&[2], 60))).await;
-        let known = known.unwrap();
-        assert_eq!(known.answer.records, [1]);
-        assert!(matches!(known.freshness, Freshness::Late(_)), "{:?}", known.freshness);
-        assert_eq!(took, PATIENCE);
-        // Who comes meanwhile waits a moment too, and asks nothing.
-        assert_eq!(unasked(&cache, "a").await.unwrap().answer.records, [1]);
-        tokio::time::sleep(SECOND).await;
-        assert_eq!(unasked(&cache, "a").await.unwrap().answer.records, [2]);
-        // One that is in time is what counts.
-        tokio::time::advance(60 * SECOND).await;
-        let Got { known, took } = get(&cache, "a", PATIENCE / 2, Ok(answer(&[3], 60))).await;
-        assert_eq!((known.unwrap().answer.records.as_slice(), took), ([3].as_slice(), PATIENCE / 2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_not_known_is_waited_for() {
-        let cache = cache();
-        let Got { known, took } = get(&cache, "a", SECOND, Ok(answer(&[1], 60))).await;
-        assert_eq!((known.unwrap().freshness, took), (Freshness::Live, SECOND));
-        let Got { known, took } = get(&cache, "b", 10 * SECOND, Ok(answer(&[1], 60))).await;
-        assert_eq!((known.unwrap_err(), took), (unanswered(), 2 * SECOND));
-        // The inquiry goes on, and is not made twice.
-        tokio::time::sleep(8 * SECOND).await;
-        assert_eq!(unasked(&cache, "b").await.unwrap().answer.records, [1]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_too_old_is_waited_for_and_marked() {
-        let cache = cache();
-        now(&cache, "a", Ok(answer(&[1], 60))).await;
-        tokio::time::advance(MAX_STALE).await;
-        let Got { known, took } = get(&cache, "a", 10 * SECOND, Ok(answer(&[2], 60))).await;
-        let known = known.unwrap();
-        assert_eq!((known.answer.records.as_slice(), known.is_too_old, took), ([1].as_slice(), true, 2 * SECOND));
-        tokio::time::sleep(8 * SECOND).await;
-        let known = unasked(&cache, "a").await.unwrap();
-        assert_eq!((known.answer.records.as_slice(), known.is_too_old), ([2].as_slice(), false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_empty_answer_replaces_a_full_one() {
-        let cache = cache();
-        now(&cache, "a", Ok(answer(&[1], 5))).await;
-        assert!(cache.has_records("a"));
-        tokio::time::advance(5 * SECOND).await;
-        assert!(now(&cache, "a", Ok(answer(&[], 60))).await.answer.records.is_empty());
-        assert!(unasked(&cache, "a").await.unwrap().answer.records.is_empty());
-        assert!(!cache.has_records("a"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_waiters_ask_once() {
-        let cache = cache();
-        let slow = get(&cache, "a", SECOND, Ok(answer(&[1], 60)));
-        let (first, second) = tokio::join!(slow, unasked(&cache, "a"));
-        assert_eq!((first.known.unwrap().answer.records[0], second.unwrap().answer.records[0]), (1, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn begins_to_ask_and_waits_for_nothing() {
-        let cache = cache();
-        cache.start("a", || async { Ok(answer(&[1], 60)) }, |_| ());
-        assert!(!cache.has_records("a"));
-        assert_eq!(unasked(&cache, "a").await.unwrap().answer.records, [1]);
-        cache.start("a", || async { panic!("nothing should have been asked") }, |_| ());
-        assert!(cache.has_records("a"));
-    }
-
-    /// Nobody waits for ever, and the next one asks again.
-    #[tokio::test(start_paused = true)]
-    async fn an_inquiry_that_panics_is_over() {
-        let cache = cache();
-        let ask = || async { panic!("this panic belongs to the test") };
-        let known = cache.get("a", Instant::now() + SECOND, ask, |_| ()).await;
-        assert_eq!(known.unwrap_err(), unanswered());
-        assert_eq!(now(&cache, "a", Ok(answer(&[1], 60))).await.answer.records, [1]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn other_nameservers_are_asked_at_once() {
-        let cache = cache();
-        now(&cache, "well", Ok(answer(&[1], 60))).await;
-        get(&cache, "ill", Duration::ZERO, Err(failure())).await.known.unwrap_err();
-        unasked(&cache, "ill").await.unwrap_err();
-        cache.retry();
-        assert_eq!(now(&cache, "ill", Ok(answer(&[2], 60))).await.answer.records, [2]);
-        unasked(&cache, "well").await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_kept_comes_back() {
-        let (old, new) = (cache(), cache());
-        now(&old, "a", Ok(answer(&[1], 60))).await;
-        tokio::time::advance(SECOND).await;
-        now(&old, "b", Ok(answer(&[], 60))).await;
-        let kept = old.kept();
-        assert_eq!(kept.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
-        for (name, kept) in kept {
-            new.restore(&name, kept);
-        }
-        let known = unasked(&new, "a").await.unwrap();
-        assert!(known.is_from_disk && matches!(known.freshness, Freshness::Cached(_)));
-        assert!(unasked(&new, "b").await.unwrap().answer.records.is_empty());
-        // Where the clock cannot be believed, the TTL cannot either.
-        let doubted = cache();
-        let (_, kept) = old.kept().remove(1);
-        doubted.restore("a", Kept { learnt: None, ..kept });
-        let known = now(&doubted, "a", Err(failure())).await;
-        assert!(known.is_from_disk && known.freshness.is_stale());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn tells_of_what_has_changed() {
-        let (cache, heard) = (cache(), Arc::new(Mutex::new(Vec::new())));
-        let story = [
-            (Ok(answer(&[1, 2], 5)), None),
-            (Ok(answer(&[2, 1], 5)), None),
-            (Ok(answer(&[2, 3], 5)), Some("changed")),
-            (Err(failure()), Some("ill")),
-            (Err(failure()), None),
-            (Ok(answer(&[2, 3], 5)), Some("well")),
-            (Err(failure()), Some("ill")),
-            (Ok(answer(&[4], 5)), Some("changed, and well")),
-        ];
-        for (result, expected) in story {
-            let told = heard.clone();
-            let tell = move |news: News<u8>| {
-                told.lock().unwrap().push(match news {
-                    News::Changed { is_well_again: false, .. } => "changed",
-                    News::Changed { .. } => "changed, and well",
-                    News::WellAgain => "well",
-                    News::Ill(_) => "ill",
-                });
-            };
-            let _ = cache.get("a", Instant::now() + SECOND, || async { result }, tell).await;
-            assert_eq!(heard.lock().unwrap().pop(), expected);
-            tokio::time::advance(STALE_TTL).await;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn made_up_names_neither_pile_up_nor_push_out_real_ones() {
-        let cache = cache();
-        now(&cache, "real", Ok(answer(&[1], 60))).await;
-        for n in 0..3 * NAMES {
-            now(&cache, &n.to_string(), Ok(answer(&[], 60))).await;
-        }
-        assert!(cache.names.lock().unwrap().len() <= NAMES);
-        assert_eq!(unasked(&cache, "real").await.unwrap().answer.records, [1]);
-        for n in 0..3 * NAMES {
-            now(&cache, &format!("x{n}"), Ok(answer(&[1], 60))).await;
-        }
-        assert!(cache.names.lock().unwrap().len() <= NAMES);
-    }
-}
+mod tests;

@@ -5,20 +5,24 @@
 //! means is for [`super::answer`], how long it holds and what to do without one for [`super::cache`].
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::proto::rr::Name;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::answer::{Answer, Cname, Failure, Kind, read};
-use super::nameserver::{Nameservers, Server, order};
+use super::answer::{Answer, Cname, Failure, Kind, Trouble, read};
+use super::nameserver::{Nameservers, Server, Standing, order};
 use super::srv::Srv;
 use crate::config::{DnsConfig, Dnssec};
 
-/// When a nameserver has said nothing for so long, the next one is asked beside it.
-const STAGGER: Duration = Duration::from_millis(400);
+/// When a nameserver has said nothing for so long, the next one is asked beside it. Shorter than the wait of who has an
+/// old answer, so that it gets the new one from the second.
+const STAGGER: Duration = Duration::from_millis(200);
+
+/// After so long, nobody's silence is held against DNS as a whole any more.
+const DEAD: Duration = Duration::from_secs(5);
 
 /// Aliases in a row that are followed. More is a loop.
 const ALIASES: usize = 8;
@@ -28,12 +32,19 @@ pub struct Dns {
     timeout: Duration,
     dnssec: Dnssec,
     nameservers: Nameservers,
+    /// Until when it is known that nobody answers.
+    dead_until: Mutex<Option<Instant>>,
 }
 
 impl Dns {
     /// The configured nameservers, else those of `resolv.conf`.
     pub fn new(config: &DnsConfig, resolv_conf: &Path) -> Self {
-        Dns { timeout: config.timeout, dnssec: config.dnssec, nameservers: Nameservers::new(config, resolv_conf) }
+        Dns {
+            timeout: config.timeout,
+            dnssec: config.dnssec,
+            nameservers: Nameservers::new(config, resolv_conf),
+            dead_until: Mutex::default(),
+        }
     }
 
     /// Suffixes for names without a dot, as `resolv.conf` has them.
@@ -46,9 +57,23 @@ impl Dns {
         self.nameservers.look()
     }
 
+    /// Whether nobody has answered a moment ago, so that there is little use in waiting for long.
+    pub(super) fn is_dead(&self) -> bool {
+        self.death().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn death(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.dead_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks for SRV records, behind an alias too: hickory follows CNAMEs for addresses, but loses SRV records behind
-    /// one.
+    /// one. All of it is bounded by the configured timeout.
     pub(super) async fn ask_srv(&self, name: &str) -> Result<Answer<Srv>, Failure> {
+        let late = || Failure { tried: vec![("DNS".into(), "did not tell in time what an alias leads to".into())] };
+        timeout(self.timeout, self.follow(name)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn follow(&self, name: &str) -> Result<Answer<Srv>, Failure> {
         let mut answer = self.ask::<Srv>(name).await?;
         let mut at = name.to_owned();
         for _ in 0..ALIASES {
@@ -80,6 +105,7 @@ impl Dns {
         // Who has been asked and has not answered, and since when.
         let mut pending: Vec<(usize, Instant)> = Vec::new();
         let mut tried: Vec<(Arc<str>, String)> = Vec::new();
+        let mut has_nobody_spoken = true;
         let mut asked = JoinSet::new();
         let race = async {
             loop {
@@ -103,7 +129,10 @@ impl Dns {
                         pending.retain(|(other, _)| *other != at);
                         match answer {
                             Ok(answer) => return Some(answer),
-                            Err(what) => tried.push((servers[at].label.clone(), what)),
+                            Err(trouble) => {
+                                has_nobody_spoken &= matches!(trouble, Trouble::Silent(_));
+                                tried.push((servers[at].label.clone(), trouble.into_words()));
+                            }
                         }
                     }
                     None if turns.peek().is_none() => return None,
@@ -116,13 +145,17 @@ impl Dns {
             let silent = servers.iter().filter(|server| !tried.iter().any(|(label, _)| *label == server.label));
             let silent: Vec<_> = silent.map(|server| (server.label.clone(), SILENT.to_owned())).collect();
             tried.extend(silent);
+            if has_nobody_spoken {
+                *self.death() = Some(Instant::now() + DEAD);
+            }
             return Err(Failure { tried });
         };
+        self.death().take();
         let now = Instant::now();
         for (at, since) in pending {
             let server = &servers[at];
             if now - since >= STAGGER && server.was_silent(now) {
-                tracing::warn!(nameserver = %server.label, instead = %answer.from, "does not answer; others go first");
+                tracing::warn!(nameserver = %server.label, instead = %answer.from, "does not answer in time; others go first");
             }
         }
         // One that is late may yet show that it is there.
@@ -137,18 +170,23 @@ async fn inquire<T: Kind>(
     at: usize,
     name: Name,
     dnssec: Dnssec,
-) -> (usize, Result<Answer<T>, String>) {
-    let server = &servers[at];
+) -> (usize, Result<Answer<T>, Trouble>) {
+    let (server, began) = (&servers[at], Instant::now());
     let answer = match server.resolver() {
         Ok(resolver) => {
             let result = resolver.lookup(name.clone(), T::TYPE).await;
-            read::<T>(&server.label, &name, dnssec, result).map_err(|why| server.why(why))
+            read::<T>(&server.label, &name, dnssec, result).map_err(|trouble| server.why(trouble))
         }
-        Err(why) => Err(why),
+        Err(why) => Err(Trouble::Silent(why)),
     };
-    let is_silence = answer.as_ref().is_err_and(|why| why == SILENT);
-    if !is_silence && server.has_spoken() {
-        tracing::info!(nameserver = %server.label, "answers again");
+    let (now, is_silent) = (Instant::now(), matches!(answer, Err(Trouble::Silent(_))));
+    if !is_silent && now - began < STAGGER {
+        if server.has_spoken() {
+            tracing::info!(nameserver = %server.label, "answers again");
+        }
+    } else if server.standing(now) == Standing::Due {
+        // It has had its trial. Who answers, but so late that another one was asked, is not the one to ask first.
+        server.was_silent(now);
     }
     (at, answer)
 }

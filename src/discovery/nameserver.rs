@@ -20,6 +20,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
 
+use super::answer::Trouble;
 use super::distrust::{Distrust, Wary};
 use crate::config::{DnsConfig, Dnssec, Nameserver, Transport};
 
@@ -237,10 +238,10 @@ impl Server {
     }
 
     /// Why it gave no answer, where its certificate is the reason; otherwise as it is said already.
-    pub(super) fn why(&self, why: String) -> String {
+    pub(super) fn why(&self, trouble: Trouble) -> Trouble {
         match self.distrust.take() {
-            Some(distrust) => format!("has a certificate that is not trusted: {distrust}"),
-            None => why,
+            Some(distrust) => Trouble::Spoke(format!("has a certificate that is not trusted: {distrust}")),
+            None => trouble,
         }
     }
 

@@ -79,7 +79,7 @@ fn entries<T: Clone + Display>(kept: &[(String, Kept<T>)], clocks: &Clocks, room
 fn kept<T>(entries: Vec<Entry<T>>, past: impl Fn(Stamp) -> Option<Instant>) -> Vec<(String, Kept<T>)> {
     let kept = entries.into_iter().map(|Entry { name, learnt, ttl_s, from, records }| {
         let records = records.into_iter().map(|Text(record)| record).collect();
-        let answer = Answer { records, ttl: Duration::from_secs(ttl_s), from: from.into() };
+        let answer = Answer { records, ttl: Duration::from_secs(ttl_s), from: from.into(), is_vague: false };
         (name, Kept { answer: Arc::new(answer), learnt: past(learnt) })
     });
     kept.collect()
@@ -97,7 +97,8 @@ mod tests {
 
     fn answer<T: FromStr>(records: &[&str], ttl: u64) -> Arc<Answer<T>> {
         let records = records.iter().map(|record| record.parse().ok().unwrap()).collect();
-        Arc::new(Answer { records, ttl: Duration::from_secs(ttl), from: "tls://192.0.2.1:853#dns.test".into() })
+        let from = "tls://192.0.2.1:853#dns.test".into();
+        Arc::new(Answer { records, ttl: Duration::from_secs(ttl), from, is_vague: false })
     }
 
     fn answers(clocks: &Clocks) -> Answers {
