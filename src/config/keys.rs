@@ -14,6 +14,7 @@ pub(super) const TOP: Table = Table {
     header: "",
     keys: &[
         "listen",
+        "idle_exit",
         "allow_remote_clients",
         "domain",
         "certname",
@@ -29,7 +30,8 @@ pub(super) const TOP: Table = Table {
 pub(super) const ROLE: Table =
     Table { header: "role.NAME", keys: &["names", "ports", "srv", "fallback", "servers", "balance", "prefer"] };
 /// Bounds in time.
-pub(super) const TIMEOUTS: Table = Table { header: "timeouts", keys: &["sniff", "connect", "budget", "idle", "pin"] };
+pub(super) const TIMEOUTS: Table =
+    Table { header: "timeouts", keys: &["sniff", "connect", "budget", "idle", "pin", "drain"] };
 /// Bounds in number and size.
 pub(super) const LIMITS: Table = Table { header: "limits", keys: &["connections", "hello"] };
 /// How DNS is asked.
