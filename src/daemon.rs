@@ -1,11 +1,13 @@
 //! Wires the parts, and accepts connections until it is told to stop.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use crate::check::Checks;
 use crate::config::Config;
@@ -13,8 +15,10 @@ use crate::connection::{Shared, serve};
 use crate::discovery::Discovery;
 use crate::discovery::dns::{Dns, ResolvConf};
 use crate::domain;
-use crate::listen::{BindError, Listener};
+use crate::inherited::{Inherited, assign};
+use crate::listen::{Accepted, BindError, Listener, Listeners};
 use crate::memory::{self, Keeper};
+use crate::notify::{News, Notifier};
 use crate::pool::Pool;
 use crate::probe::Prober;
 use crate::role::Table;
@@ -26,11 +30,22 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The whole daemon, bound and ready to run.
 pub struct Daemon {
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     addresses: Vec<SocketAddr>,
     uses_default_listeners: bool,
+    /// Whether to leave when nobody has connected for long.
+    leaves: bool,
     shared: Arc<Shared>,
     keeper: Option<Arc<Keeper>>,
+    manager: Notifier,
+    status: String,
+}
+
+/// What a running daemon is told.
+#[derive(Debug)]
+pub enum Order {
+    /// To end, in good order.
+    Stop,
 }
 
 /// Why there is no daemon.
@@ -67,23 +82,25 @@ impl Site {
 }
 
 impl Daemon {
-    /// Binds every address that can be bound, or the default ones if none can. One that cannot is said loudly and left
-    /// out, for a host is better served by the rest than by nothing; an IPv6 address on a host without IPv6 is only
-    /// worth a warning.
+    /// The daemon without anything that a service manager has passed on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Daemon::build_with`].
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        Self::build_with(config, Inherited::default()).await
+    }
+
+    /// Listens on every address that was passed on or can be bound, or on the default ones if there is none. One that
+    /// cannot be bound is said loudly and left out, for a host is better served by the rest than by nothing; an IPv6
+    /// address on a host without IPv6 is only worth a warning.
     ///
     /// # Errors
     ///
     /// When no address at all could be bound, the default ones included.
     #[allow(clippy::unused_async, reason = "needs a tokio runtime around it, which this makes plain")]
-    pub async fn build(config: Config) -> Result<Self, BuildError> {
-        let mut listeners = Vec::new();
-        let mut failed = Vec::new();
-        for addr in &config.listen {
-            match Listener::bind(*addr) {
-                Ok(listener) => listeners.push(listener),
-                Err(error) => failed.push(error),
-            }
-        }
+    pub async fn build_with(config: Config, inherited: Inherited) -> Result<Self, BuildError> {
+        let Bound { mut listeners, failed } = listen(&config, inherited);
         let uses_default_listeners = listeners.is_empty();
         if uses_default_listeners {
             // The repair of such a configuration can only arrive through us.
@@ -93,21 +110,21 @@ impl Daemon {
             }
             tracing::error!("none of the addresses in `listen` can be listened on; going on with the default ones");
         }
-        for error in failed {
-            if error.is_missing_ipv6() {
-                tracing::warn!(addr = %error.addr, "this host has no IPv6; going on without that listener");
-            } else {
-                tracing::error!("{error}; going on without it");
-            }
+        tell_failed(&failed);
+        let leaves = !config.idle_exit.is_zero() && failed.is_empty() && listeners.iter().all(Listener::is_held);
+        if !config.idle_exit.is_zero() && !leaves {
+            tracing::info!("not leaving when idle, whatever idle_exit says: systemd does not hold every listener");
         }
-        let addresses: Vec<_> = listeners.iter().map(Listener::addr).collect();
+        let listeners = Listeners::new(listeners);
+        let addresses = listeners.addresses();
         let Site { table, discovery, key } = Site::new(&config);
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
         let checks = Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone())));
         let pool = Mutex::new(Pool::new(config.timeouts.pin));
         let shared = Arc::new(Shared { config, table, discovery, key, pool, checks, listeners: addresses.clone() });
-        Ok(Daemon { listeners, addresses, uses_default_listeners, shared, keeper: None })
+        let (keeper, manager, status) = (None, Notifier::default(), String::new());
+        Ok(Daemon { listeners, addresses, uses_default_listeners, leaves, shared, keeper, manager, status })
     }
 
     /// Recalls what the state directory has of the servers, and keeps there what will be learnt of them. Without this,
@@ -119,7 +136,14 @@ impl Daemon {
         self
     }
 
-    /// What was really bound.
+    /// Tells the service manager how it goes. `status`: what `systemctl status` is to show.
+    #[must_use]
+    pub fn with_manager(mut self, manager: Notifier, status: String) -> Self {
+        (self.manager, self.status) = (manager, status);
+        self
+    }
+
+    /// Where it really listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -129,14 +153,55 @@ impl Daemon {
         self.uses_default_listeners
     }
 
-    /// Serves until `stop` is done. Tunnels that are open then end with it.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
-        let places = Arc::new(Semaphore::new(self.shared.config.limits.connections));
-        let mut accepting = JoinSet::new();
-        for listener in self.listeners {
-            accepting.spawn(accept(listener, self.shared.clone(), self.keeper.clone(), places.clone()));
+    /// Serves until it is told to stop, or nobody is left to give orders. Tunnels that are open then end with it.
+    ///
+    /// One task accepts for all listeners and hears the orders. It never waits for a connection to end, but for a
+    /// place: each has a task of its own. Of what is over the cap one waits here, the others stay in the kernel's queue.
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let mut connections = JoinSet::new();
+        let mut waiting = None;
+        let mut idle_since = Instant::now();
+        let pace = self.manager.pace();
+        let mut ping = pace.map(|pace| Instant::now() + pace);
+        self.manager.tell(News::Ready(&self.status));
+        loop {
+            let cap = self.shared.config.limits.connections;
+            let quiet = self.leaves && connections.is_empty();
+            let leave = quiet.then(|| idle_since + self.shared.config.idle_exit);
+            tokio::select! {
+                accepted = self.listeners.accept(), if waiting.is_none() => {
+                    if connections.len() >= cap {
+                        let listener = accepted.listener;
+                        tracing::warn!(%listener, "all places are taken, others wait; see limits.connections");
+                    }
+                    waiting = Some(accepted);
+                }
+                // Ended ones are let go as they end, not kept until the next comes.
+                Some(_) = connections.join_next() => {
+                    idle_since = Instant::now();
+                    if let Some(keeper) = &self.keeper {
+                        keeper.keep();
+                    }
+                }
+                order = orders.recv() => match order {
+                    Some(Order::Stop) | None => break self.manager.tell(News::Stopping("stopping")),
+                },
+                // From the task that accepts: where that hangs, there is no ping.
+                () = until(ping) => {
+                    self.manager.tell(News::Alive);
+                    ping = pace.map(|pace| Instant::now() + pace);
+                }
+                () = until(leave) => match self.listeners.try_accept().await {
+                    None => break self.manager.tell(News::Stopping("idle, waiting for the next connection")),
+                    accepted => waiting = accepted,
+                },
+            }
+            if connections.len() < cap
+                && let Some(Accepted { client, from, port, .. }) = waiting.take()
+            {
+                connections.spawn(serve(self.shared.clone(), client, from, port));
+            }
         }
-        stop.await;
         tracing::info!("stopping");
         if let Some(keeper) = self.keeper {
             keeper.finish().await;
@@ -144,31 +209,56 @@ impl Daemon {
     }
 }
 
-/// Accepts and never waits for a connection to end, but for a place: each has a task of its own. Of what is over the
-/// cap one waits here, the others stay in the kernel's queue.
-async fn accept(listener: Listener, shared: Arc<Shared>, keeper: Option<Arc<Keeper>>, places: Arc<Semaphore>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (client, from) = loop {
-            tokio::select! {
-                accepted = listener.accept() => break accepted,
-                // Ended ones are let go as they end, not kept until the next comes.
-                Some(_) = connections.join_next() => {}
-            }
-        };
-        // A place taken before there is somebody for it would be taken from the other listeners.
-        if places.available_permits() == 0 {
-            tracing::warn!(listener = %listener.addr(), "all places are taken, others wait; see limits.connections");
+/// What came of listening.
+struct Bound {
+    listeners: Vec<Listener>,
+    failed: Vec<BindError>,
+}
+
+/// Takes what was passed on, and binds the rest of what is configured. A socket that is not configured is used too where
+/// the service manager holds it: its unit is the admin's word as much.
+fn listen(config: &Config, inherited: Inherited) -> Bound {
+    let held = inherited.listeners.into_iter().map(|socket| (socket, true));
+    let at_hand: Vec<_> = held.chain(inherited.bound.into_iter().map(|socket| (socket, false))).collect();
+    let adopt = |(socket, is_held)| match Listener::adopt(socket, is_held) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::warn!(%error, "a socket that was passed on cannot be listened on");
+            None
         }
-        // The semaphore is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (shared, keeper, port) = (shared.clone(), keeper.clone(), listener.addr().port());
-        connections.spawn(async move {
-            serve(shared, client, from, port).await;
-            drop(place);
-            if let Some(keeper) = keeper {
-                keeper.keep();
-            }
-        });
+    };
+    let at_hand: Vec<Listener> = at_hand.into_iter().filter_map(adopt).collect();
+    let addresses: Vec<_> = at_hand.iter().map(Listener::addr).collect();
+    let (assigned, _) = assign(&config.listen, &addresses);
+    let mut at_hand: Vec<Option<Listener>> = at_hand.into_iter().map(Some).collect();
+    let (mut listeners, mut failed) = (Vec::new(), Vec::new());
+    for (addr, at) in config.listen.iter().zip(assigned) {
+        match at.and_then(|at| at_hand.get_mut(at)?.take()).map_or_else(|| Listener::bind(*addr), Ok) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => failed.push(error),
+        }
+    }
+    for listener in at_hand.into_iter().flatten().filter(Listener::is_held) {
+        tracing::info!(addr = %listener.addr(), "systemd has a socket that is not in `listen`; listening there too");
+        listeners.push(listener);
+    }
+    Bound { listeners, failed }
+}
+
+fn tell_failed(failed: &[BindError]) {
+    for error in failed {
+        if error.is_missing_ipv6() {
+            tracing::warn!(addr = %error.addr, "this host has no IPv6; going on without that listener");
+        } else {
+            tracing::error!("{error}; going on without it");
+        }
+    }
+}
+
+/// Waits until then; `None`: for ever, and without a timer.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => pending().await,
     }
 }

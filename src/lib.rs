@@ -18,6 +18,9 @@ pub mod daemon;
 pub mod log;
 pub mod state;
 
+pub mod inherited;
+pub mod notify;
+
 pub mod connection;
 pub mod listen;
 

@@ -1,17 +1,18 @@
 //! `puppet-shim run`: the daemon.
 
-use std::future::poll_fn;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::task::Poll;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::config::{self, Config, Diagnostic, InForce, Severity};
-use crate::daemon::{BuildError, Daemon};
+use crate::daemon::{BuildError, Daemon, Order};
+use crate::inherited::Inherited;
 use crate::log::{self, Style};
+use crate::notify::Notifier;
 use crate::state::StateDirectory;
 
 /// `EX_OSERR` of sysexits.h.
@@ -40,6 +41,7 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     log::init(Style::detect(env("JOURNAL_STREAM").as_deref(), env("NO_COLOR").is_some()), env("RUST_LOG").as_deref());
+    let inherited = Inherited::take();
     let state = StateDirectory::find();
     let found = configure(args, &state);
     raise_descriptor_limit(&found.config);
@@ -52,7 +54,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return NO_RUNTIME.into();
         }
     };
-    match runtime.block_on(serve(&found, &state)) {
+    match runtime.block_on(serve(&found, &state, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -80,19 +82,42 @@ fn say(diagnostic: &Diagnostic) {
     }
 }
 
-async fn serve(found: &InForce, state: &StateDirectory) -> Result<(), BuildError> {
+async fn serve(found: &InForce, state: &StateDirectory, inherited: Inherited) -> Result<(), BuildError> {
     // Before the first connection, so that no signal is missed from the moment on that somebody can use the port.
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let hangup = signal(SignalKind::hangup());
-    let daemon = Daemon::build(found.config.clone()).await?;
+    let daemon = Daemon::build_with(found.config.clone(), inherited).await?;
     // Only now: one with which nothing can be listened on is no good one.
     if !daemon.uses_default_listeners() {
         found.accept(state).iter().for_each(say);
     }
     tokio::spawn(heed_not(hangup.ok()));
-    let daemon = daemon.with_state(state.clone());
-    daemon.run(first_of(signals.into_iter().filter_map(Result::ok).collect())).await;
+    let (order, orders) = mpsc::channel(1);
+    for end in ends.into_iter().flatten() {
+        tokio::spawn(heed(end, order.clone()));
+    }
+    let status = status(found, &daemon);
+    let daemon = daemon.with_state(state.clone()).with_manager(Notifier::find(), status);
+    daemon.run(orders).await;
+    // Until here, so that a host on which no signal can be listened to has a daemon all the same.
+    drop(order);
     Ok(())
+}
+
+/// What `systemctl status` shows.
+fn status(found: &InForce, daemon: &Daemon) -> String {
+    let addresses: Vec<_> = daemon.addresses().iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(", ");
+    if found.origin.is_fallback() {
+        format!("running with {}; listening on {addresses}", found.origin)
+    } else {
+        format!("listening on {addresses}")
+    }
+}
+
+/// Passes on the wish to end.
+async fn heed(mut end: Signal, order: mpsc::Sender<Order>) {
+    while end.recv().await.is_some() && order.send(Order::Stop).await.is_ok() {}
 }
 
 /// SIGHUP asks for a reload in most daemons; unheeded by us it would end every tunnel.
@@ -101,14 +126,6 @@ async fn heed_not(hangup: Option<Signal>) {
     while hangup.recv().await.is_some() {
         tracing::warn!("SIGHUP: the configuration is read at the start only; restart to have it read again");
     }
-}
-
-async fn first_of(mut signals: Vec<Signal>) {
-    poll_fn(|cx| {
-        let came = signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
-        if came { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }
 
 /// Two descriptors for each connection, more while it is not decided which server gets it; the usual soft limit of 1024

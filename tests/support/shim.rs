@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use puppet_shim::config::{Config, RoleConfig};
-use puppet_shim::daemon::Daemon;
-use tokio::sync::oneshot;
+use puppet_shim::daemon::{Daemon, Order};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::subscriber::DefaultGuard;
 
@@ -15,7 +15,7 @@ use super::lab::DOMAIN;
 /// The running daemon.
 pub struct Shim {
     addresses: Vec<SocketAddr>,
-    stop: Option<oneshot::Sender<()>>,
+    orders: Option<mpsc::Sender<Order>>,
     task: JoinHandle<()>,
 }
 
@@ -24,12 +24,10 @@ impl Shim {
     pub async fn start(config: Config) -> Self {
         let daemon = Daemon::build(config).await.unwrap();
         let addresses = daemon.addresses().to_vec();
-        // Dropping the sender stops the daemon as a message would.
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(daemon.run(async move {
-            let _ = stopped.await;
-        }));
-        Shim { addresses, stop: Some(stop), task }
+        // Dropping the sender ends the daemon at once.
+        let (orders, heard) = mpsc::channel(1);
+        let task = tokio::spawn(daemon.run(heard));
+        Shim { addresses, orders: Some(orders), task }
     }
 
     /// Where it listens, in the order of the configuration.
@@ -37,9 +35,9 @@ impl Shim {
         &self.addresses
     }
 
-    /// Stops it and waits for its end.
+    /// Ends it without further ado, and waits for that.
     pub async fn stop(&mut self) {
-        self.stop.take();
+        self.orders.take();
         if !self.task.is_finished() {
             (&mut self.task).await.unwrap();
         }
