@@ -1,5 +1,7 @@
 //! Wires the parts, and accepts connections until it is told to stop.
 
+mod ending;
+
 use std::future::pending;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,13 +11,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use self::ending::Ending;
 use crate::check::Checks;
 use crate::config::Config;
-use crate::connection::{Shared, serve};
+use crate::connection::{Left, Shared, resume, serve};
 use crate::discovery::Discovery;
 use crate::discovery::dns::{Dns, ResolvConf};
 use crate::domain;
-use crate::inherited::{Inherited, assign};
+use crate::handover::{Parcel, unpack};
+use crate::inherited::{BOUND, Inherited, assign};
 use crate::listen::{Accepted, BindError, Listener, Listeners};
 use crate::memory::{self, Keeper};
 use crate::notify::{News, Notifier};
@@ -23,6 +27,7 @@ use crate::pool::Pool;
 use crate::probe::Prober;
 use crate::role::Table;
 use crate::state::StateDirectory;
+use crate::stop::Stop;
 use crate::trust::Trust;
 
 /// Where the C library, and with it the agent, finds its nameservers.
@@ -39,12 +44,17 @@ pub struct Daemon {
     keeper: Option<Arc<Keeper>>,
     manager: Notifier,
     status: String,
+    /// Tunnels of the last process.
+    parcels: Vec<Parcel>,
 }
+
+/// The connections that are served; one that the next process is to go on with is what its task ends with.
+type Connections = JoinSet<Option<Box<Left>>>;
 
 /// What a running daemon is told.
 #[derive(Debug)]
 pub enum Order {
-    /// To end, in good order.
+    /// To end, in good order; the second time, at once.
     Stop,
 }
 
@@ -88,9 +98,11 @@ impl Daemon {
     ///
     /// As [`Daemon::build_with`].
     pub async fn build(config: Config) -> Result<Self, BuildError> {
-        Self::build_with(config, Inherited::default()).await
+        Self::build_with(config, Inherited::default(), Notifier::default()).await
     }
 
+    /// Takes over what `manager`, the service manager, has passed on, and tells it from then on how it goes.
+    ///
     /// Listens on every address that was passed on or can be bound, or on the default ones if there is none. One that
     /// cannot be bound is said loudly and left out, for a host is better served by the rest than by nothing; an IPv6
     /// address on a host without IPv6 is only worth a warning.
@@ -99,7 +111,11 @@ impl Daemon {
     ///
     /// When no address at all could be bound, the default ones included.
     #[allow(clippy::unused_async, reason = "needs a tokio runtime around it, which this makes plain")]
-    pub async fn build_with(config: Config, inherited: Inherited) -> Result<Self, BuildError> {
+    pub async fn build_with(config: Config, mut inherited: Inherited, manager: Notifier) -> Result<Self, BuildError> {
+        let parts = std::mem::take(&mut inherited.parts);
+        if !inherited.bound.is_empty() {
+            manager.tell(News::Forget(BOUND));
+        }
         let Bound { mut listeners, failed } = listen(&config, inherited);
         let uses_default_listeners = listeners.is_empty();
         if uses_default_listeners {
@@ -123,8 +139,9 @@ impl Daemon {
         let checks = Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone())));
         let pool = Mutex::new(Pool::new(config.timeouts.pin));
         let shared = Arc::new(Shared { config, table, discovery, key, pool, checks, listeners: addresses.clone() });
-        let (keeper, manager, status) = (None, Notifier::default(), String::new());
-        Ok(Daemon { listeners, addresses, uses_default_listeners, leaves, shared, keeper, manager, status })
+        let parcels = unpack(parts, &manager);
+        let (keeper, status) = (None, String::new());
+        Ok(Daemon { listeners, addresses, uses_default_listeners, leaves, shared, keeper, manager, status, parcels })
     }
 
     /// Recalls what the state directory has of the servers, and keeps there what will be learnt of them. Without this,
@@ -136,10 +153,10 @@ impl Daemon {
         self
     }
 
-    /// Tells the service manager how it goes. `status`: what `systemctl status` is to show.
+    /// What `systemctl status` is to show.
     #[must_use]
-    pub fn with_manager(mut self, manager: Notifier, status: String) -> Self {
-        (self.manager, self.status) = (manager, status);
+    pub fn with_status(mut self, status: String) -> Self {
+        self.status = status;
         self
     }
 
@@ -153,18 +170,23 @@ impl Daemon {
         self.uses_default_listeners
     }
 
-    /// Serves until it is told to stop, or nobody is left to give orders. Tunnels that are open then end with it.
+    /// Goes on with the tunnels of the last process, and serves until it is told to stop. Those that are open then are
+    /// left to the next process, or drained. Ends at once when nobody is left to give orders.
     ///
     /// One task accepts for all listeners and hears the orders. It never waits for a connection to end, but for a
     /// place: each has a task of its own. Of what is over the cap one waits here, the others stay in the kernel's queue.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let mut connections = JoinSet::new();
+        let stop = Stop::new();
+        let mut connections = Connections::new();
+        for parcel in std::mem::take(&mut self.parcels) {
+            connections.spawn(resume(self.shared.clone(), stop.clone(), parcel));
+        }
         let mut waiting = None;
         let mut idle_since = Instant::now();
-        let pace = self.manager.pace();
-        let mut ping = pace.map(|pace| Instant::now() + pace);
-        self.manager.tell(News::Ready(&self.status));
-        loop {
+        let manager = std::mem::take(&mut self.manager);
+        let mut pulse = Pulse::new(&manager);
+        manager.tell(News::Ready(&self.status));
+        let is_idle = loop {
             let cap = self.shared.config.limits.connections;
             let quiet = self.leaves && connections.is_empty();
             let leave = quiet.then(|| idle_since + self.shared.config.idle_exit);
@@ -184,28 +206,62 @@ impl Daemon {
                     }
                 }
                 order = orders.recv() => match order {
-                    Some(Order::Stop) | None => break self.manager.tell(News::Stopping("stopping")),
+                    Some(Order::Stop) => break false,
+                    None => return self.finish().await,
                 },
                 // From the task that accepts: where that hangs, there is no ping.
-                () = until(ping) => {
-                    self.manager.tell(News::Alive);
-                    ping = pace.map(|pace| Instant::now() + pace);
-                }
+                () = pulse.beat() => {}
                 () = until(leave) => match self.listeners.try_accept().await {
-                    None => break self.manager.tell(News::Stopping("idle, waiting for the next connection")),
+                    None => break true,
                     accepted => waiting = accepted,
                 },
             }
             if connections.len() < cap
-                && let Some(Accepted { client, from, port, .. }) = waiting.take()
+                && let Some(accepted) = waiting.take()
             {
-                connections.spawn(serve(self.shared.clone(), client, from, port));
+                begin(&mut connections, &self.shared, &stop, accepted);
             }
+        };
+        manager.tell(News::Stopping(if is_idle { "idle, waiting for the next connection" } else { "stopping" }));
+        if let Some(accepted) = waiting {
+            begin(&mut connections, &self.shared, &stop, accepted);
         }
+        let ending = Ending { manager: &manager, stop, shared: &self.shared, connections, orders, pulse, room: 0 };
+        ending.run(&mut self.listeners).await;
+        self.finish().await;
+    }
+
+    /// What is left to do when nothing is served any more.
+    async fn finish(self) {
         tracing::info!("stopping");
         if let Some(keeper) = self.keeper {
             keeper.finish().await;
         }
+    }
+}
+
+/// Serves a connection, in a task of its own.
+fn begin(connections: &mut Connections, shared: &Arc<Shared>, stop: &Arc<Stop>, accepted: Accepted) {
+    let Accepted { client, from, port, .. } = accepted;
+    connections.spawn(serve(shared.clone(), stop.clone(), client, from, port));
+}
+
+/// Tells the service manager that the process is alive, as often as it wants to hear of it.
+struct Pulse<'a> {
+    manager: &'a Notifier,
+    next: Option<Instant>,
+}
+
+impl<'a> Pulse<'a> {
+    fn new(manager: &'a Notifier) -> Self {
+        Pulse { manager, next: manager.pace().map(|pace| Instant::now() + pace) }
+    }
+
+    /// Waits until it is time, and tells it. May be dropped and called again. Without a watchdog, it waits for ever.
+    async fn beat(&mut self) {
+        until(self.next).await;
+        self.manager.tell(News::Alive);
+        self.next = self.manager.pace().map(|pace| Instant::now() + pace);
     }
 }
 

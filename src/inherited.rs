@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use rustix::io::{FdFlags, fcntl_setfd};
 use socket2::{SockRef, Type};
 
+use crate::handover::is_part;
+
 /// The name of the socket on which the status is asked for. Nobody answers there yet.
 const STATUS: &str = "status";
 
@@ -20,6 +22,8 @@ pub struct Inherited {
     pub listeners: Vec<TcpListener>,
     /// Listening sockets that the last process has bound.
     pub bound: Vec<TcpListener>,
+    /// Parts of tunnels that the last process has left, with their names.
+    pub parts: Vec<(String, OwnedFd)>,
     /// Held, so that who connects waits and is not refused.
     status: Vec<OwnedFd>,
 }
@@ -44,6 +48,10 @@ impl Inherited {
             let _ = fcntl_setfd(&descriptor, FdFlags::CLOEXEC);
             if name == STATUS {
                 sorted.status.push(descriptor);
+                continue;
+            }
+            if is_part(&name) {
+                sorted.parts.push((name, descriptor));
                 continue;
             }
             match listening(descriptor) {

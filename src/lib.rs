@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod log;
 pub mod state;
 
+pub mod handover;
 pub mod inherited;
 pub mod notify;
 
@@ -50,6 +51,8 @@ pub mod certificate;
 pub mod probe;
 pub mod trust;
 
+pub mod drain;
+pub mod stop;
 pub mod tunnel;
 
 pub mod error;

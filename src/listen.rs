@@ -3,12 +3,15 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
+
+use crate::notify::Notifier;
 
 /// Connections that the kernel holds for us while all our places are taken.
 const BACKLOG: i32 = 1024;
@@ -119,6 +122,11 @@ impl Listener {
     pub fn is_held(&self) -> bool {
         self.is_held
     }
+
+    /// Gives it to the service manager, to keep it for the next process.
+    pub fn store(&self, manager: &Notifier, name: &str) -> io::Result<()> {
+        manager.keep(name, &[self.socket.as_fd()])
+    }
 }
 
 impl Listeners {
@@ -130,6 +138,11 @@ impl Listeners {
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Listener> {
         self.all.iter()
+    }
+
+    /// Closes those that are not to be kept.
+    pub fn retain(&mut self, keep: impl FnMut(&Listener) -> bool) {
+        self.all.retain(keep);
     }
 
     /// Where they listen.

@@ -86,7 +86,7 @@ async fn serve(found: &InForce, state: &StateDirectory, inherited: Inherited) ->
     // Before the first connection, so that no signal is missed from the moment on that somebody can use the port.
     let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let hangup = signal(SignalKind::hangup());
-    let daemon = Daemon::build_with(found.config.clone(), inherited).await?;
+    let daemon = Daemon::build_with(found.config.clone(), inherited, Notifier::find()).await?;
     // Only now: one with which nothing can be listened on is no good one.
     if !daemon.uses_default_listeners() {
         found.accept(state).iter().for_each(say);
@@ -97,7 +97,7 @@ async fn serve(found: &InForce, state: &StateDirectory, inherited: Inherited) ->
         tokio::spawn(heed(end, order.clone()));
     }
     let status = status(found, &daemon);
-    let daemon = daemon.with_state(state.clone()).with_manager(Notifier::find(), status);
+    let daemon = daemon.with_state(state.clone()).with_status(status);
     daemon.run(orders).await;
     // Until here, so that a host on which no signal can be listened to has a daemon all the same.
     drop(order);

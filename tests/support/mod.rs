@@ -23,6 +23,7 @@ pub mod raw;
 pub mod server;
 pub mod shim;
 pub mod site;
+pub mod stream;
 pub mod supervisor;
 pub mod tcp;
 

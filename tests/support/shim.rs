@@ -35,6 +35,16 @@ impl Shim {
         &self.addresses
     }
 
+    /// Tells it to stop in good order.
+    pub async fn begin_to_stop(&self) {
+        self.orders.as_ref().unwrap().send(Order::Stop).await.unwrap();
+    }
+
+    /// Waits for its end.
+    pub async fn stopped(&mut self) {
+        (&mut self.task).await.unwrap();
+    }
+
     /// Ends it without further ado, and waits for that.
     pub async fn stop(&mut self) {
         self.orders.take();
@@ -95,6 +105,16 @@ impl Bare {
     /// All its addresses, in the order of the configuration.
     pub fn shim_addresses(&self) -> &[SocketAddr] {
         self.shim.addresses()
+    }
+
+    /// Tells the shim to stop in good order.
+    pub async fn begin_to_stop(&self) {
+        self.shim.begin_to_stop().await;
+    }
+
+    /// Waits for its end.
+    pub async fn stopped(&mut self) {
+        self.shim.stopped().await;
     }
 
     /// Stops the shim and waits for its end.

@@ -25,6 +25,7 @@ const LAUNCHER: &str = "
 import os, socket, sys
 names = sys.argv[1].split(':') if sys.argv[1] else []
 here = socket.socket(fileno=0)
+os.closerange(3, 256)  # such as cargo's
 for n in range(len(names)):
     _, passed, _, _ = socket.recv_fds(here, 1, 1)
     assert passed == [3 + n], passed
@@ -135,9 +136,9 @@ impl Supervisor {
         self.store.lock().unwrap().iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Lets go of what it keeps, as when the service is really stopped.
-    pub fn forget(&self) {
-        self.store.lock().unwrap().clear();
+    /// Loses what it keeps under this name.
+    pub fn lose(&self, name: &str) {
+        self.store.lock().unwrap().retain(|(stored, _)| stored != name);
     }
 }
 
