@@ -31,20 +31,20 @@ use crate::sniff::{Hello, Refused, Request, Sniffed, Voice, sniff};
 use crate::stop::{Stop, Young, told};
 use crate::tunnel::{Plan, Tunnel};
 
-/// What all connections share.
+/// What all connections share that begin under the same configuration.
 pub struct Shared {
     /// The configuration in force.
     pub config: Config,
     /// (name, port) → role.
     pub table: Table,
     /// Where servers come from.
-    pub discovery: Discovery,
+    pub discovery: Arc<Discovery>,
     /// Which host this is to `balance = "hash"`.
     pub key: String,
     /// What is known of the servers.
-    pub pool: Mutex<Pool>,
+    pub pool: Arc<Mutex<Pool>>,
     /// Looks at their certificates.
-    pub checks: Checks,
+    pub checks: Arc<Checks>,
     /// Our own listeners.
     pub listeners: Vec<SocketAddr>,
 }

@@ -1,5 +1,6 @@
 //! Wires the parts, and accepts connections until it is told to stop.
 
+mod change;
 mod ending;
 
 use std::future::pending;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+pub use self::change::{Change, Changed};
 use self::ending::Ending;
 use crate::check::Checks;
 use crate::config::Config;
@@ -42,7 +44,7 @@ pub struct Daemon {
     leaves: bool,
     shared: Arc<Shared>,
     keeper: Option<Arc<Keeper>>,
-    manager: Notifier,
+    manager: Arc<Notifier>,
     status: String,
     /// Tunnels of the last process.
     parcels: Vec<Parcel>,
@@ -52,8 +54,9 @@ pub struct Daemon {
 type Connections = JoinSet<Option<Box<Left>>>;
 
 /// What a running daemon is told.
-#[derive(Debug)]
 pub enum Order {
+    /// To go on with another configuration.
+    Change(Box<Change>),
     /// To end, in good order; the second time, at once.
     Stop,
 }
@@ -98,7 +101,7 @@ impl Daemon {
     ///
     /// As [`Daemon::build_with`].
     pub async fn build(config: Config) -> Result<Self, BuildError> {
-        Self::build_with(config, Inherited::default(), Notifier::default()).await
+        Self::build_with(config, Inherited::default(), Arc::default()).await
     }
 
     /// Takes over what `manager`, the service manager, has passed on, and tells it from then on how it goes.
@@ -111,7 +114,11 @@ impl Daemon {
     ///
     /// When no address at all could be bound, the default ones included.
     #[allow(clippy::unused_async, reason = "needs a tokio runtime around it, which this makes plain")]
-    pub async fn build_with(config: Config, mut inherited: Inherited, manager: Notifier) -> Result<Self, BuildError> {
+    pub async fn build_with(
+        config: Config,
+        mut inherited: Inherited,
+        manager: Arc<Notifier>,
+    ) -> Result<Self, BuildError> {
         let parts = std::mem::take(&mut inherited.parts);
         if !inherited.bound.is_empty() {
             manager.tell(News::Forget(BOUND));
@@ -136,8 +143,9 @@ impl Daemon {
         let Site { table, discovery, key } = Site::new(&config);
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
-        let checks = Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone())));
-        let pool = Mutex::new(Pool::new(config.timeouts.pin));
+        let checks = Arc::new(Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone()))));
+        let pool = Arc::new(Mutex::new(Pool::new(config.timeouts.pin)));
+        let discovery = Arc::new(discovery);
         let shared = Arc::new(Shared { config, table, discovery, key, pool, checks, listeners: addresses.clone() });
         let parcels = unpack(parts, &manager);
         let (keeper, status) = (None, String::new());
@@ -183,7 +191,7 @@ impl Daemon {
         }
         let mut waiting = None;
         let mut idle_since = Instant::now();
-        let manager = std::mem::take(&mut self.manager);
+        let manager = self.manager.clone();
         let mut pulse = Pulse::new(&manager);
         manager.tell(News::Ready(&self.status));
         let is_idle = loop {
@@ -207,6 +215,7 @@ impl Daemon {
                 }
                 order = orders.recv() => match order {
                     Some(Order::Stop) => break false,
+                    Some(Order::Change(change)) => self.change(*change, &mut connections, &stop).await,
                     None => return self.finish().await,
                 },
                 // From the task that accepts: where that hangs, there is no ping.

@@ -154,6 +154,11 @@ impl Discovery {
         Discovery { dns, search, services: Cache::new(), v4: Cache::new(), v6: Cache::new() }
     }
 
+    /// The suffixes for names without a dot.
+    pub fn search(&self) -> &[String] {
+        &self.search
+    }
+
     /// The servers of a role, for a client that asked for this.
     pub async fn servers(&self, table: &Table, role: &RoleConfig, asked: &Asked) -> Found {
         let mut found = Found::default();

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod log;
+pub mod reload;
 pub mod state;
 
 pub mod handover;

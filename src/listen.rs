@@ -24,6 +24,8 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from
 pub struct Listener {
     socket: TcpListener,
     addr: SocketAddr,
+    /// What the configuration calls it: with port 0, say.
+    configured: SocketAddr,
     /// Whether the service manager holds it, too.
     is_held: bool,
 }
@@ -100,7 +102,8 @@ impl Listener {
         socket.set_reuse_address(true)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
-        Self::adopt(socket.into(), false)
+        let listener = Self::adopt(socket.into(), false)?;
+        Ok(Listener { configured: addr, ..listener })
     }
 
     /// Takes over a socket that listens already. `is_held`: the service manager has it, too.
@@ -110,12 +113,17 @@ impl Listener {
         // ms.
         SockRef::from(&socket).set_tcp_nodelay(true)?;
         let addr = socket.local_addr()?;
-        Ok(Listener { socket: TcpListener::from_std(socket)?, addr, is_held })
+        Ok(Listener { socket: TcpListener::from_std(socket)?, addr, configured: addr, is_held })
     }
 
     /// Where it really listens, the port that the kernel chose included.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// What the configuration calls it.
+    pub fn configured(&self) -> SocketAddr {
+        self.configured
     }
 
     /// Whether the service manager holds it, too.
@@ -140,9 +148,14 @@ impl Listeners {
         self.all.iter()
     }
 
-    /// Closes those that are not to be kept.
-    pub fn retain(&mut self, keep: impl FnMut(&Listener) -> bool) {
-        self.all.retain(keep);
+    /// Takes these out.
+    pub fn remove(&mut self, is_one: impl FnMut(&mut Listener) -> bool) -> Vec<Listener> {
+        self.all.extract_if(.., is_one).collect()
+    }
+
+    /// Adds these.
+    pub fn extend(&mut self, more: impl IntoIterator<Item = Listener>) {
+        self.all.extend(more);
     }
 
     /// Where they listen.

@@ -1,18 +1,21 @@
 //! `puppet-shim run`: the daemon.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
 use crate::config::{self, Config, Diagnostic, InForce, Severity};
-use crate::daemon::{BuildError, Daemon, Order};
+use crate::daemon::{BuildError, Change, Changed, Daemon, Order, Site};
 use crate::inherited::Inherited;
 use crate::log::{self, Style};
-use crate::notify::Notifier;
+use crate::notify::{News, Notifier};
 use crate::state::StateDirectory;
 
 /// `EX_OSERR` of sysexits.h.
@@ -29,7 +32,7 @@ const WRITER_LINGERS: Duration = Duration::from_millis(100);
 /// Carry the agent's connections, until SIGTERM or SIGINT
 ///
 /// A configuration that cannot be used never stops it: the one accepted last holds instead, or the defaults, and the
-/// log says so.
+/// log says so. SIGHUP has it read again.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
     /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml
@@ -54,7 +57,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return NO_RUNTIME.into();
         }
     };
-    match runtime.block_on(serve(&found, &state, inherited)) {
+    match runtime.block_on(serve(args, &found, &state, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -82,21 +85,29 @@ fn say(diagnostic: &Diagnostic) {
     }
 }
 
-async fn serve(found: &InForce, state: &StateDirectory, inherited: Inherited) -> Result<(), BuildError> {
+async fn serve(
+    args: &RunArgs,
+    found: &InForce,
+    state: &StateDirectory,
+    inherited: Inherited,
+) -> Result<(), BuildError> {
     // Before the first connection, so that no signal is missed from the moment on that somebody can use the port.
     let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let hangup = signal(SignalKind::hangup());
-    let daemon = Daemon::build_with(found.config.clone(), inherited, Notifier::find()).await?;
+    let manager = Arc::new(Notifier::find());
+    let daemon = Daemon::build_with(found.config.clone(), inherited, manager.clone()).await?;
     // Only now: one with which nothing can be listened on is no good one.
     if !daemon.uses_default_listeners() {
         found.accept(state).iter().for_each(say);
     }
-    tokio::spawn(heed_not(hangup.ok()));
     let (order, orders) = mpsc::channel(1);
     for end in ends.into_iter().flatten() {
-        tokio::spawn(heed(end, order.clone()));
+        tokio::spawn(end_at(end, order.clone()));
     }
-    let status = status(found, &daemon);
+    if let Ok(hangup) = hangup {
+        tokio::spawn(reload_at(hangup, order.clone(), args.clone(), state.clone(), manager));
+    }
+    let status = status(found, daemon.addresses());
     let daemon = daemon.with_state(state.clone()).with_status(status);
     daemon.run(orders).await;
     // Until here, so that a host on which no signal can be listened to has a daemon all the same.
@@ -105,8 +116,8 @@ async fn serve(found: &InForce, state: &StateDirectory, inherited: Inherited) ->
 }
 
 /// What `systemctl status` shows.
-fn status(found: &InForce, daemon: &Daemon) -> String {
-    let addresses: Vec<_> = daemon.addresses().iter().map(ToString::to_string).collect();
+fn status(found: &InForce, addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join(", ");
     if found.origin.is_fallback() {
         format!("running with {}; listening on {addresses}", found.origin)
@@ -116,16 +127,55 @@ fn status(found: &InForce, daemon: &Daemon) -> String {
 }
 
 /// Passes on the wish to end.
-async fn heed(mut end: Signal, order: mpsc::Sender<Order>) {
+async fn end_at(mut end: Signal, order: mpsc::Sender<Order>) {
     while end.recv().await.is_some() && order.send(Order::Stop).await.is_ok() {}
 }
 
-/// SIGHUP asks for a reload in most daemons; unheeded by us it would end every tunnel.
-async fn heed_not(hangup: Option<Signal>) {
-    let Some(mut hangup) = hangup else { return };
+/// Reads the configuration again whenever that is wanted. One that cannot be used changes nothing.
+async fn reload_at(
+    mut hangup: Signal,
+    order: mpsc::Sender<Order>,
+    args: RunArgs,
+    state: StateDirectory,
+    manager: Arc<Notifier>,
+) {
     while hangup.recv().await.is_some() {
-        tracing::warn!("SIGHUP: the configuration is read at the start only; restart to have it read again");
+        manager.tell(News::Reloading);
+        let status = reload(&order, &args, &state).await;
+        manager.tell(News::Ready(&status));
     }
+}
+
+/// Does so. Gives what `systemctl status` is to show.
+async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirectory) -> String {
+    // A disk may be slow, and the host's own DNS is asked for the domain: not on the thread that carries the tunnels.
+    let (file, kept) = (args.config.clone(), state.clone());
+    let read = spawn_blocking(move || {
+        let found = config::in_force(file.as_deref(), &kept);
+        let site = (!found.origin.is_fallback()).then(|| Site::new(&found.config));
+        (found, site)
+    });
+    let Ok((found, site)) = read.await else { return "the configuration could not be read again".into() };
+    found.diagnostics.iter().for_each(say);
+    let Some(site) = site else {
+        let why = "the configuration that was to be read again cannot be used; going on as before";
+        tracing::error!("{why}");
+        return why.into();
+    };
+    raise_descriptor_limit(&found.config);
+    let (done, changed) = oneshot::channel();
+    let change = Change { config: found.config.clone(), site, done };
+    if order.send(Order::Change(Box::new(change))).await.is_err() {
+        return "stopping".into();
+    }
+    let Ok(Changed { addresses, keeps_listeners }) = changed.await else { return "stopping".into() };
+    let status = status(&found, &addresses);
+    if !keeps_listeners {
+        let state = state.clone();
+        let kept = spawn_blocking(move || found.accept(&state)).await;
+        kept.ok().flatten().iter().for_each(say);
+    }
+    status
 }
 
 /// Two descriptors for each connection, more while it is not decided which server gets it; the usual soft limit of 1024

@@ -72,14 +72,14 @@ impl Ending<'_> {
                 }
             });
         if !keeps {
-            listeners.retain(|listener| !listener.is_held());
+            drop(listeners.remove(|listener| listener.is_held()));
             while let Some(accepted) = listeners.try_accept().await {
                 begin(&mut self.connections, self.shared, &self.stop, accepted);
             }
         }
         let stored = if keeps { listeners.iter().filter(is_ours).count() } else { 0 };
         self.room = self.manager.store().saturating_sub(stored) / PARTS;
-        listeners.retain(|_| false);
+        drop(listeners.remove(|_| true));
     }
 
     /// Waits until every connection is a tunnel or has ended, as long as that is worth it. `false`: it is to end at once.
@@ -158,7 +158,11 @@ impl Ending<'_> {
             () = self.stop.changed() => Event::Some,
             () = self.pulse.beat() => Event::Some,
             () = until(end) => Event::TimeOut,
-            _ = self.orders.recv() => Event::Now,
+            order = self.orders.recv() => match order {
+                // There is nothing left for which it would hold.
+                Some(Order::Change(_)) => Event::Some,
+                Some(Order::Stop) | None => Event::Now,
+            },
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::state::StateDirectory;
 
 /// Keeps the file in the state directory up to date.
 pub struct Keeper {
-    shared: Arc<Shared>,
+    shared: Mutex<Arc<Shared>>,
     state: StateDirectory,
     /// Held by who writes: there is one write at a time, and a later one never comes before an earlier.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -32,7 +32,12 @@ struct Progress {
 impl Keeper {
     /// Nothing is written yet.
     pub fn new(shared: Arc<Shared>, state: StateDirectory) -> Self {
-        Keeper { shared, state, turn: Arc::default(), progress: Mutex::default() }
+        Keeper { shared: Mutex::new(shared), state, turn: Arc::default(), progress: Mutex::default() }
+    }
+
+    /// Goes on with what is shared from now on.
+    pub fn follow(&self, shared: Arc<Shared>) {
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = shared;
     }
 
     /// Begins to write, if something has changed that is worth it, and does not wait for it. A disk may take seconds,
@@ -67,13 +72,15 @@ impl Keeper {
 
     /// What is to be written, if something has changed.
     fn changed(&self) -> Option<io::Result<Vec<u8>>> {
-        let mut pool = self.shared.pool();
+        let shared = self.shared();
+        let mut pool = shared.pool();
         pool.take_changed().then(|| Ok(to_json(&pool, Instant::now(), clock())?))
     }
 
     /// What is to be written, if pins have been used since, or the last write failed.
     fn used(&self) -> Option<io::Result<Vec<u8>>> {
-        let (pool, progress, now) = (self.shared.pool(), self.progress(), Instant::now());
+        let shared = self.shared();
+        let (pool, progress, now) = (shared.pool(), self.progress(), Instant::now());
         let is_newer = |used| progress.written.is_none_or(|written| used > written);
         let used = pool.pins.live(now).any(|(_, pin)| pool.pins.is_open(&pin.server) || is_newer(pin.used));
         (used || progress.failed).then(|| Ok(to_json(&pool, now, clock())?))
@@ -94,6 +101,10 @@ impl Keeper {
             }
             Err(_) => {}
         }
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
