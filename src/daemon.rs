@@ -57,8 +57,10 @@ type Connections = JoinSet<Option<Box<Left>>>;
 pub enum Order {
     /// To go on with another configuration.
     Change(Box<Change>),
-    /// To end, in good order; the second time, at once.
+    /// To end, and leave the tunnels to the next process where there is a way. A second order to end: at once.
     Stop,
+    /// To end, as there is no next process.
+    Drain,
 }
 
 /// Why there is no daemon.
@@ -194,7 +196,7 @@ impl Daemon {
         let manager = self.manager.clone();
         let mut pulse = Pulse::new(&manager);
         manager.tell(News::Ready(&self.status));
-        let is_idle = loop {
+        let end = loop {
             let cap = self.shared.config.limits.connections;
             let quiet = self.leaves && connections.is_empty();
             let leave = quiet.then(|| idle_since + self.shared.config.idle_exit);
@@ -214,14 +216,14 @@ impl Daemon {
                     }
                 }
                 order = orders.recv() => match order {
-                    Some(Order::Stop) => break false,
+                    Some(end @ (Order::Stop | Order::Drain)) => break Some(end),
                     Some(Order::Change(change)) => self.change(*change, &mut connections, &stop).await,
                     None => return self.finish().await,
                 },
                 // From the task that accepts: where that hangs, there is no ping.
                 () = pulse.beat() => {}
                 () = until(leave) => match self.listeners.try_accept().await {
-                    None => break true,
+                    None => break None,
                     accepted => waiting = accepted,
                 },
             }
@@ -231,11 +233,13 @@ impl Daemon {
                 begin(&mut connections, &self.shared, &stop, accepted);
             }
         };
-        manager.tell(News::Stopping(if is_idle { "idle, waiting for the next connection" } else { "stopping" }));
+        manager.tell(News::Stopping(if end.is_none() { "idle, waiting for the next connection" } else { "stopping" }));
         if let Some(accepted) = waiting {
             begin(&mut connections, &self.shared, &stop, accepted);
         }
-        let ending = Ending { manager: &manager, stop, shared: &self.shared, connections, orders, pulse, room: 0 };
+        let leaves = !matches!(end, Some(Order::Drain));
+        let ending =
+            Ending { manager: &manager, stop, shared: &self.shared, connections, orders, pulse, leaves, room: 0 };
         ending.run(&mut self.listeners).await;
         self.finish().await;
     }

@@ -349,3 +349,19 @@ async fn a_listener_of_its_own_is_left_to_the_next_process() {
     drop((timeout(PATIENCE, waiting).await.unwrap().unwrap(), server.accept().await));
     eventually("it is kept no longer", || supervisor.stored().is_empty()).await;
 }
+
+/// Where there is no next process, nothing is left to it.
+#[tokio::test]
+async fn a_real_stop_drains_whatever_the_store() {
+    let mut site = Site::start(64, "").await;
+    let (mut client, mut server) = site.open().await;
+    let mut daemon = site.daemon.take().unwrap();
+    daemon.signal(Signal::INT);
+    eventually("it drains", || daemon.line("draining tunnels=1").is_some()).await;
+    server.write_all(b"catalog").await.unwrap();
+    let mut bytes = [0; 7];
+    client.read_exact(&mut bytes).await.unwrap();
+    drop((client, server));
+    assert_eq!(ending(daemon.ended().await), (Some(0), None));
+    assert_eq!(site.supervisor.stored(), [""; 0]);
+}

@@ -32,7 +32,8 @@ const WRITER_LINGERS: Duration = Duration::from_millis(100);
 /// Carry the agent's connections, until SIGTERM or SIGINT
 ///
 /// A configuration that cannot be used never stops it: the one accepted last holds instead, or the defaults, and the
-/// log says so. SIGHUP has it read again.
+/// log says so. SIGHUP has it read again. SIGTERM leaves open connections to the next process where systemd keeps them;
+/// SIGINT, like SIGTERM elsewhere, waits until closing them harms no run. A second signal ends it at once.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
     /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml
@@ -92,7 +93,7 @@ async fn serve(
     inherited: Inherited,
 ) -> Result<(), BuildError> {
     // Before the first connection, so that no signal is missed from the moment on that somebody can use the port.
-    let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let hangup = signal(SignalKind::hangup());
     let manager = Arc::new(Notifier::find());
     let daemon = Daemon::build_with(found.config.clone(), inherited, manager.clone()).await?;
@@ -101,8 +102,10 @@ async fn serve(
         found.accept(state).iter().for_each(say);
     }
     let (order, orders) = mpsc::channel(1);
-    for end in ends.into_iter().flatten() {
-        tokio::spawn(end_at(end, order.clone()));
+    for (signal, end) in [(terminate, (|| Order::Stop) as fn() -> Order), (interrupt, || Order::Drain)] {
+        if let Ok(signal) = signal {
+            tokio::spawn(end_at(signal, end, order.clone()));
+        }
     }
     if let Ok(hangup) = hangup {
         tokio::spawn(reload_at(hangup, order.clone(), args.clone(), state.clone(), manager));
@@ -127,8 +130,8 @@ fn status(found: &InForce, addresses: &[SocketAddr]) -> String {
 }
 
 /// Passes on the wish to end.
-async fn end_at(mut end: Signal, order: mpsc::Sender<Order>) {
-    while end.recv().await.is_some() && order.send(Order::Stop).await.is_ok() {}
+async fn end_at(mut signal: Signal, end: fn() -> Order, order: mpsc::Sender<Order>) {
+    while signal.recv().await.is_some() && order.send(end()).await.is_ok() {}
 }
 
 /// Reads the configuration again whenever that is wanted. One that cannot be used changes nothing.

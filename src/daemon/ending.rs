@@ -31,7 +31,9 @@ pub(super) struct Ending<'a> {
     pub(super) connections: Connections,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) pulse: Pulse<'a>,
-    /// How many tunnels the service manager keeps.
+    /// Whether there is a next process to leave something to.
+    pub(super) leaves: bool,
+    /// How many tunnels the service manager keeps for it.
     pub(super) room: usize,
 }
 
@@ -63,7 +65,8 @@ impl Ending<'_> {
     /// that, who is in its queue is served before it goes.
     async fn let_go(&mut self, listeners: &mut Listeners) {
         let is_ours = |listener: &&Listener| !listener.is_held();
-        let keeps = self.manager.store() > 0
+        let store = if self.leaves { self.manager.store() } else { 0 };
+        let keeps = store > 0
             && listeners.iter().filter(is_ours).all(|listener| match listener.store(self.manager, BOUND) {
                 Ok(()) => true,
                 Err(error) => {
@@ -78,7 +81,7 @@ impl Ending<'_> {
             }
         }
         let stored = if keeps { listeners.iter().filter(is_ours).count() } else { 0 };
-        self.room = self.manager.store().saturating_sub(stored) / PARTS;
+        self.room = store.saturating_sub(stored) / PARTS;
         drop(listeners.remove(|_| true));
     }
 
@@ -161,7 +164,7 @@ impl Ending<'_> {
             order = self.orders.recv() => match order {
                 // There is nothing left for which it would hold.
                 Some(Order::Change(_)) => Event::Some,
-                Some(Order::Stop) | None => Event::Now,
+                Some(Order::Stop | Order::Drain) | None => Event::Now,
             },
         }
     }
