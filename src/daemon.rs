@@ -218,7 +218,10 @@ impl Daemon {
                 order = orders.recv() => match order {
                     Some(end @ (Order::Stop | Order::Drain)) => break Some(end),
                     Some(Order::Change(change)) => self.change(*change, &mut connections, &stop).await,
-                    None => return self.finish().await,
+                    None => {
+                        tracing::info!("stopping");
+                        return self.finish().await;
+                    }
                 },
                 // From the task that accepts: where that hangs, there is no ping.
                 () = pulse.beat() => {}
@@ -233,7 +236,9 @@ impl Daemon {
                 begin(&mut connections, &self.shared, &stop, accepted);
             }
         };
-        manager.tell(News::Stopping(if end.is_none() { "idle, waiting for the next connection" } else { "stopping" }));
+        let said = if end.is_some() { "stopping" } else { "idle; the next connection starts it again" };
+        tracing::info!("{said}");
+        manager.tell(News::Stopping(said));
         if let Some(accepted) = waiting {
             begin(&mut connections, &self.shared, &stop, accepted);
         }
@@ -246,7 +251,6 @@ impl Daemon {
 
     /// What is left to do when nothing is served any more.
     async fn finish(self) {
-        tracing::info!("stopping");
         if let Some(keeper) = self.keeper {
             keeper.finish().await;
         }

@@ -25,6 +25,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 const ASKED: &str = "puppetca:8140";
 
+/// Of a role whose agents pause for less.
+const OTHER: &str = "puppet:8140";
+
 /// A host, its supervisor, and one server.
 struct Site {
     server: Raw,
@@ -45,7 +48,8 @@ impl Site {
         supervisor.set("FDSTORE", &store.to_string());
         let host = Host::new(&format!(
             "listen = [\"{address}\"]\ndomain = \"lab.test\"\ndns.servers = [\"127.0.0.1:9\"]\n\
-             certificates.check = false\n{more}\n[role.ca]\nsrv = false\nservers = [\"{}\", \"127.0.0.1:9\"]\n",
+             certificates.check = false\n{more}\n[role.ca]\nsrv = false\nservers = [\"{0}\", \"127.0.0.1:9\"]\n\
+             [role.compile]\nsrv = false\nservers = [\"{0}\"]\n",
             server.address()
         ));
         let daemon = Some(supervisor.start(&host).await);
@@ -54,7 +58,11 @@ impl Site {
 
     /// A tunnel, both its ends. One byte has gone up.
     async fn open(&self) -> (TcpStream, TcpStream) {
-        let mut client = tunnel(self.address, ASKED).await;
+        self.open_for(ASKED).await
+    }
+
+    async fn open_for(&self, target: &str) -> (TcpStream, TcpStream) {
+        let mut client = tunnel(self.address, target).await;
         let mut upstream = self.server.accept().await;
         begin(&mut client, &mut upstream).await;
         (client, upstream)
@@ -364,4 +372,33 @@ async fn a_real_stop_drains_whatever_the_store() {
     drop((client, server));
     assert_eq!(ending(daemon.ended().await), (Some(0), None));
     assert_eq!(site.supervisor.stored(), [""; 0]);
+}
+
+/// Of four tunnels the store has room for two. The other two are those that need no more.
+#[tokio::test]
+async fn those_over_the_stores_room_are_drained_first() {
+    let mut site = Site::start(7, "").await;
+    let (mut asking, mut answered) = (Vec::new(), Vec::new());
+    for n in 0..4 {
+        let (mut client, mut server) = site.open_for(if n < 2 { ASKED } else { OTHER }).await;
+        if n >= 2 {
+            server.write_all(b"!").await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), b'!');
+            answered.push((client, server));
+        } else {
+            asking.push((client, server));
+        }
+    }
+    let (lines, took) = site.restart().await;
+    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(7), "{took:?}");
+    assert!(lines.iter().any(|line| line.contains("draining tunnels=4")), "{lines:#?}");
+    let ends: Vec<_> = lines.iter().filter(|line| line.contains(" from=")).map(|line| field(line, "end")).collect();
+    assert_eq!(ends, ["idle, and puppet-shim stopped"; 2]);
+    for (client, server) in &mut answered {
+        assert_eq!((read_all(client).await, read_all(server).await), (vec![], vec![]));
+    }
+    for (client, server) in &mut asking {
+        server.write_all(b"!").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'!');
+    }
 }

@@ -144,13 +144,15 @@ async fn reload_at(
 ) {
     while hangup.recv().await.is_some() {
         manager.tell(News::Reloading);
-        let status = reload(&order, &args, &state).await;
-        manager.tell(News::Ready(&status));
+        // Otherwise it stops, and has said so.
+        if let Some(status) = reload(&order, &args, &state).await {
+            manager.tell(News::Ready(&status));
+        }
     }
 }
 
 /// Does so. Gives what `systemctl status` is to show.
-async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirectory) -> String {
+async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirectory) -> Option<String> {
     // A disk may be slow, and the host's own DNS is asked for the domain: not on the thread that carries the tunnels.
     let (file, kept) = (args.config.clone(), state.clone());
     let read = spawn_blocking(move || {
@@ -158,27 +160,25 @@ async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirect
         let site = (!found.origin.is_fallback()).then(|| Site::new(&found.config));
         (found, site)
     });
-    let Ok((found, site)) = read.await else { return "the configuration could not be read again".into() };
+    let Ok((found, site)) = read.await else { return Some("the configuration could not be read again".into()) };
     found.diagnostics.iter().for_each(say);
     let Some(site) = site else {
         let why = "the configuration that was to be read again cannot be used; going on as before";
         tracing::error!("{why}");
-        return why.into();
+        return Some(why.into());
     };
     raise_descriptor_limit(&found.config);
     let (done, changed) = oneshot::channel();
     let change = Change { config: found.config.clone(), site, done };
-    if order.send(Order::Change(Box::new(change))).await.is_err() {
-        return "stopping".into();
-    }
-    let Ok(Changed { addresses, keeps_listeners }) = changed.await else { return "stopping".into() };
+    order.send(Order::Change(Box::new(change))).await.ok()?;
+    let Changed { addresses, keeps_listeners } = changed.await.ok()?;
     let status = status(&found, &addresses);
     if !keeps_listeners {
         let state = state.clone();
         let kept = spawn_blocking(move || found.accept(&state)).await;
         kept.ok().flatten().iter().for_each(say);
     }
-    status
+    Some(status)
 }
 
 /// Two descriptors for each connection, more while it is not decided which server gets it; the usual soft limit of 1024
