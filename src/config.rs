@@ -36,6 +36,9 @@ pub use source::{InForce, Origin, default_file, in_force};
 pub struct Config {
     /// Addresses to listen on. Default: 127.0.0.1:8139 and `[::1]:8139`. Port 0 takes a free port (tests).
     pub listen: Vec<SocketAddr>,
+    /// After so long without a connection the process leaves, where systemd holds every listener and starts it again.
+    /// Default 0 s: never; 1 s to 1 d.
+    pub idle_exit: Duration,
     /// Whether a listener may be elsewhere than on loopback. Default: no. Anyone who can reach such a listener uses
     /// this host's way to the servers, its network position and its proxy; the servers still ask everyone for a
     /// certificate, but no firewall tells them apart.
@@ -153,6 +156,9 @@ pub struct Timeouts {
     /// (no longer than a tunnel is open) to 1 d. Agents run every 30 min, and a run's connections are seconds to a few
     /// minutes apart.
     pub pin: Duration,
+    /// For how long a stop waits for open tunnels to come to where closing them harms nobody, if nobody takes them over.
+    /// Default 15 min, 0 s to 1 h.
+    pub drain: Duration,
 }
 
 /// Bounds in number and size.
@@ -267,6 +273,7 @@ impl Default for Config {
                 SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
                 SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port),
             ],
+            idle_exit: Duration::ZERO,
             allow_remote_clients: false,
             domain: None,
             certname: None,
@@ -311,6 +318,7 @@ impl Default for Timeouts {
             budget: Duration::from_secs(15),
             idle: Duration::from_secs(60 * 60),
             pin: Duration::from_secs(5 * 60),
+            drain: Duration::from_secs(15 * 60),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The life of one connection: sniff, role, candidates, race, tunnel.
 
+mod passage;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,6 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use self::passage::go_through;
+pub use self::passage::{Left, resume};
 use crate::balance::Scales;
 use crate::check::{Checker, Checks};
 use crate::config::{Balance, Config, Foreign, RoleConfig};
@@ -27,26 +31,27 @@ use crate::race::{Lost, Opening, Race, Why};
 use crate::report::{Outcome, Report};
 use crate::role::{Asked, Role, Row, Table, Via};
 use crate::sniff::{Hello, Refused, Request, Sniffed, Voice, sniff};
-use crate::tunnel::{Plan, carry};
+use crate::stop::{Stop, Young, told};
+use crate::tunnel::{Plan, Tunnel};
 
-/// What all connections share.
+/// What all connections share that begin under the same configuration.
 pub struct Shared {
     /// The configuration in force.
     pub config: Config,
     /// (name, port) → role.
     pub table: Table,
     /// Where servers come from.
-    pub discovery: Discovery,
+    pub discovery: Arc<Discovery>,
     /// Which host this is to `balance = "hash"`.
     pub key: String,
     /// This host's domain, where it had to be found.
     pub domain: Option<HostDomain>,
     /// What is known of the servers.
-    pub pool: Mutex<Pool>,
+    pub pool: Arc<Mutex<Pool>>,
     /// What was done.
-    pub counters: Mutex<Counters>,
+    pub counters: Arc<Mutex<Counters>>,
     /// Looks at their certificates.
-    pub checks: Checks,
+    pub checks: Arc<Checks>,
     /// Our own listeners.
     pub listeners: Vec<SocketAddr>,
 }
@@ -88,6 +93,8 @@ enum Servers {
 /// A tunnel that is open, by which a run is known to go on.
 struct Pinned {
     shared: Arc<Shared>,
+    role: Role,
+    set: Set,
     server: HostPort,
 }
 
@@ -109,37 +116,59 @@ impl Shared {
     }
 }
 
-/// Serves one connection from accept to its log line. `port`: the listener's.
-pub async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: SocketAddr, port: u16) {
+/// Serves one connection from accept to its log line, or to where the next process is to go on with it. `port`: the
+/// listener's.
+pub async fn serve(
+    shared: Arc<Shared>,
+    stop: Arc<Stop>,
+    mut client: TcpStream,
+    from: SocketAddr,
+    port: u16,
+) -> Option<Box<Left>> {
     let mut report = Report::new(from);
-    // In a box of its own, so that a tunnel does not keep room for what came before it.
-    let opened = Box::pin(open(&shared, &mut client, port, &mut report)).await;
-    match opened {
-        Ok(Opened { mut server, plan, pin }) => {
-            let idle = shared.config.timeouts.idle;
-            let end = carry(&mut client, &mut server, plan, idle, &mut report.carried).await;
-            report.outcome = Some(Outcome::Tunnel(end));
-            shared.counters().count(&report);
-            drop((client, server, pin));
-            // The line can wait for whoever has connected meanwhile.
-            tokio::task::yield_now().await;
+    let mut orders = stop.orders();
+    let mut young = stop.enter();
+    let opened = {
+        // In a box of its own, so that a tunnel does not keep room for what came before it.
+        let opening = Box::pin(open(&shared, &mut client, port, &mut report, &mut young));
+        tokio::select! {
+            biased;
+            opened = opening => Some(opened),
+            () = told(&mut orders) => None,
+        }
+    };
+    drop(young);
+    match opened.unwrap_or_else(|| Err(stopping(&report))) {
+        Ok(Opened { server, plan, pin }) => {
+            let tunnel = Tunnel::new(client, server, plan, &mut report.carried);
+            go_through(shared, tunnel, pin, report, orders).await
         }
         Err(refused) => {
             let answer = refused.answer();
             report.outcome = Some(Outcome::Refused { told: refused.told(), error: refused.error });
             shared.counters().count(&report);
             drop(report);
-            // The log has said it already; a client that does not listen is no news.
-            let _ = tokio::time::timeout(LINGER, say(&mut client, &answer)).await;
+            if !answer.is_empty() {
+                // The log has said it already; a client that does not listen is no news.
+                let _ = tokio::time::timeout(LINGER, say(&mut client, &answer)).await;
+            }
+            None
         }
     }
 }
 
 /// Everything up to a server that has answered.
-async fn open(shared: &Arc<Shared>, client: &mut TcpStream, port: u16, report: &mut Report) -> Result<Opened, Refused> {
+async fn open(
+    shared: &Arc<Shared>,
+    client: &mut TcpStream,
+    port: u16,
+    report: &mut Report,
+    young: &mut Young,
+) -> Result<Opened, Refused> {
     let Config { limits, timeouts, .. } = &shared.config;
     let sniffed = sniff(client, limits.hello, timeouts.sniff).await?;
     report.sniffed = Some(report.started.elapsed());
+    young.has_asked();
     let deadline = Instant::now() + timeouts.budget;
     let wish = Wish::new(sniffed, port);
     report.asked = Some(wish.asked.clone());
@@ -290,7 +319,19 @@ fn learn(shared: &Shared, report: &Report, servers: &Servers, set: &Set) {
 
 fn pin(shared: &Arc<Shared>, role: &Role, set: &Set, server: &HostPort, keep_pin: bool) -> Pinned {
     shared.pool().open(role, set, server, keep_pin, Instant::now());
-    Pinned { shared: shared.clone(), server: server.clone() }
+    Pinned { shared: shared.clone(), role: role.clone(), set: set.clone(), server: server.clone() }
+}
+
+/// The daemon stops, and this connection is nobody's yet.
+fn stopping(report: &Report) -> Refused {
+    let voice = match &report.asked {
+        None => Voice::Nobody,
+        Some(asked) if asked.via == Via::Tls => Voice::Alert,
+        // A server has accepted, which the client has been told.
+        Some(asked) if asked.via == Via::Connect && report.course.accepted.is_some() => Voice::Alert,
+        Some(_) => Voice::Http,
+    };
+    Refused { error: Error::new(Kind::Stopping, "puppet-shim stops; try again"), voice }
 }
 
 /// A lost race, as the client is to hear of it.

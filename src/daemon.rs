@@ -1,24 +1,35 @@
 //! Wires the parts, and accepts connections until it is told to stop.
 
+mod change;
+mod ending;
+
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
+pub use self::change::{Change, Changed};
+use self::ending::Ending;
 use crate::check::Checks;
 use crate::config::Config;
-use crate::connection::{Shared, serve};
+use crate::connection::{Left, Shared, resume, serve};
 use crate::discovery::Discovery;
 use crate::discovery::dns::Dns;
 use crate::domain::{self, HostDomain};
-use crate::listen::{BindError, Listener};
+use crate::handover::{Parcel, unpack};
+use crate::inherited::{BOUND, Inherited, assign};
+use crate::listen::{Accepted, BindError, Listener, Listeners};
 use crate::memory::{self, Keeper};
+use crate::notify::{News, Notifier};
 use crate::pool::Pool;
 use crate::probe::Prober;
 use crate::role::Table;
 use crate::state::StateDirectory;
+use crate::stop::Stop;
 use crate::trust::Trust;
 
 /// Where the C library, and with it the agent, finds its nameservers.
@@ -26,11 +37,30 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The whole daemon, bound and ready to run.
 pub struct Daemon {
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     addresses: Vec<SocketAddr>,
     uses_default_listeners: bool,
+    /// Whether to leave when nobody has connected for long.
+    leaves: bool,
     shared: Arc<Shared>,
     keeper: Option<Arc<Keeper>>,
+    manager: Arc<Notifier>,
+    status: String,
+    /// Tunnels of the last process.
+    parcels: Vec<Parcel>,
+}
+
+/// The connections that are served; one that the next process is to go on with is what its task ends with.
+type Connections = JoinSet<Option<Box<Left>>>;
+
+/// What a running daemon is told.
+pub enum Order {
+    /// To go on with another configuration.
+    Change(Box<Change>),
+    /// To end, and leave the tunnels to the next process where there is a way. A second order to end: at once.
+    Stop,
+    /// To end, as there is no next process.
+    Drain,
 }
 
 /// Why there is no daemon.
@@ -67,29 +97,38 @@ impl Site {
 }
 
 impl Daemon {
-    /// Binds every address that can be bound, or the default ones if none can. One that cannot is said loudly and left
-    /// out, for a host is better served by the rest than by nothing; an IPv6 address on a host without IPv6 is only
-    /// worth a warning.
+    /// The daemon without anything that a service manager has passed on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Daemon::build_with`].
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        Self::build_with(config, Inherited::default(), Arc::default(), None).await
+    }
+
+    /// Takes over what `manager`, the service manager, has passed on, and tells it from then on how it goes; and what the
+    /// state directory has of DNS and of the servers, where it keeps what will be learnt of them. Without one, nothing
+    /// outlives the daemon. Blocks for as long as the disk takes.
+    ///
+    /// Listens on every address that was passed on or can be bound, or on the default ones if there is none. One that
+    /// cannot be bound is said loudly and left out, for a host is better served by the rest than by nothing; an IPv6
+    /// address on a host without IPv6 is only worth a warning.
     ///
     /// # Errors
     ///
     /// When no address at all could be bound, the default ones included.
-    pub async fn build(config: Config) -> Result<Self, BuildError> {
-        Self::build_with(config, None).await
-    }
-
-    /// The same with what the state directory has of DNS and of the servers, where it keeps what will be learnt of them.
-    /// Without one, nothing outlives the daemon. Blocks for as long as the disk takes.
     #[allow(clippy::unused_async, reason = "needs a tokio runtime around it, which this makes plain")]
-    pub async fn build_with(config: Config, state: Option<StateDirectory>) -> Result<Self, BuildError> {
-        let mut listeners = Vec::new();
-        let mut failed = Vec::new();
-        for addr in &config.listen {
-            match Listener::bind(*addr) {
-                Ok(listener) => listeners.push(listener),
-                Err(error) => failed.push(error),
-            }
+    pub async fn build_with(
+        config: Config,
+        mut inherited: Inherited,
+        manager: Arc<Notifier>,
+        state: Option<StateDirectory>,
+    ) -> Result<Self, BuildError> {
+        let parts = std::mem::take(&mut inherited.parts);
+        if !inherited.bound.is_empty() {
+            manager.tell(News::Forget(BOUND));
         }
+        let Bound { mut listeners, failed } = listen(&config, inherited);
         let uses_default_listeners = listeners.is_empty();
         if uses_default_listeners {
             // The repair of such a configuration can only arrive through us.
@@ -99,37 +138,44 @@ impl Daemon {
             }
             tracing::error!("none of the addresses in `listen` can be listened on; going on with the default ones");
         }
-        for error in failed {
-            if error.is_missing_ipv6() {
-                tracing::warn!(addr = %error.addr, "this host has no IPv6; going on without that listener");
-            } else {
-                tracing::error!("{error}; going on without it");
-            }
+        tell_failed(&failed);
+        let leaves = !config.idle_exit.is_zero() && failed.is_empty() && listeners.iter().all(Listener::is_held);
+        if !config.idle_exit.is_zero() && !leaves {
+            tracing::info!("not leaving when idle, whatever idle_exit says: systemd does not hold every listener");
         }
-        let addresses: Vec<_> = listeners.iter().map(Listener::addr).collect();
+        let listeners = Listeners::new(listeners);
+        let addresses = listeners.addresses();
         let mut pool = Pool::new(config.timeouts.pin);
         let learnt = state.as_ref().map(|state| memory::recall(state, &mut pool)).unwrap_or_default();
         let Site { table, discovery, key, domain: found } = Site::new(&config, learnt.domain.as_ref());
-        discovery.restore(learnt.answers);
+        discovery.restore(learnt.answers, true);
         let domain = table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
-        let checks = Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone())));
+        let checks = Arc::new(Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone()))));
         let shared = Arc::new(Shared {
             config,
             table,
-            discovery,
+            discovery: Arc::new(discovery),
             key,
             domain: found,
-            pool: Mutex::new(pool),
-            counters: Mutex::new(learnt.counters),
+            pool: Arc::new(Mutex::new(pool)),
+            counters: Arc::new(Mutex::new(learnt.counters)),
             checks,
             listeners: addresses.clone(),
         });
         let keeper = state.map(|state| Arc::new(Keeper::new(shared.clone(), state)));
-        Ok(Daemon { listeners, addresses, uses_default_listeners, shared, keeper })
+        let (parcels, status) = (unpack(parts, &manager), String::new());
+        Ok(Daemon { listeners, addresses, uses_default_listeners, leaves, shared, keeper, manager, status, parcels })
     }
 
-    /// What was really bound.
+    /// What `systemctl status` is to show.
+    #[must_use]
+    pub fn with_status(mut self, status: String) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Where it really listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -139,46 +185,158 @@ impl Daemon {
         self.uses_default_listeners
     }
 
-    /// Serves until `stop` is done. Tunnels that are open then end with it.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
-        let places = Arc::new(Semaphore::new(self.shared.config.limits.connections));
-        let mut accepting = JoinSet::new();
-        for listener in self.listeners {
-            accepting.spawn(accept(listener, self.shared.clone(), self.keeper.clone(), places.clone()));
+    /// Goes on with the tunnels of the last process, and serves until it is told to stop. Those that are open then are
+    /// left to the next process, or drained. Ends at once when nobody is left to give orders.
+    ///
+    /// One task accepts for all listeners and hears the orders. It never waits for a connection to end, but for a
+    /// place: each has a task of its own. Of what is over the cap one waits here, the others stay in the kernel's queue.
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let stop = Stop::new();
+        let mut connections = Connections::new();
+        for parcel in std::mem::take(&mut self.parcels) {
+            connections.spawn(resume(self.shared.clone(), stop.clone(), parcel));
         }
-        stop.await;
-        tracing::info!("stopping");
+        let mut waiting = None;
+        let mut idle_since = Instant::now();
+        let manager = self.manager.clone();
+        let mut pulse = Pulse::new(&manager);
+        manager.tell(News::Ready(&self.status));
+        let end = loop {
+            let cap = self.shared.config.limits.connections;
+            let quiet = self.leaves && connections.is_empty();
+            let leave = quiet.then(|| idle_since + self.shared.config.idle_exit);
+            tokio::select! {
+                accepted = self.listeners.accept(), if waiting.is_none() => {
+                    if connections.len() >= cap {
+                        let listener = accepted.listener;
+                        tracing::warn!(%listener, "all places are taken, others wait; see limits.connections");
+                    }
+                    waiting = Some(accepted);
+                }
+                // Ended ones are let go as they end, not kept until the next comes.
+                Some(_) = connections.join_next() => {
+                    idle_since = Instant::now();
+                    if let Some(keeper) = &self.keeper {
+                        keeper.keep();
+                    }
+                }
+                order = orders.recv() => match order {
+                    Some(end @ (Order::Stop | Order::Drain)) => break Some(end),
+                    Some(Order::Change(change)) => self.change(*change, &mut connections, &stop).await,
+                    None => {
+                        tracing::info!("stopping");
+                        return self.finish().await;
+                    }
+                },
+                // From the task that accepts: where that hangs, there is no ping.
+                () = pulse.beat() => {}
+                () = until(leave) => match self.listeners.try_accept().await {
+                    None => break None,
+                    accepted => waiting = accepted,
+                },
+            }
+            if connections.len() < cap
+                && let Some(accepted) = waiting.take()
+            {
+                begin(&mut connections, &self.shared, &stop, accepted);
+            }
+        };
+        let said = if end.is_some() { "stopping" } else { "idle; the next connection starts it again" };
+        tracing::info!("{said}");
+        manager.tell(News::Stopping(said));
+        if let Some(accepted) = waiting {
+            begin(&mut connections, &self.shared, &stop, accepted);
+        }
+        let leaves = !matches!(end, Some(Order::Drain));
+        let ending =
+            Ending { manager: &manager, stop, shared: &self.shared, connections, orders, pulse, leaves, room: 0 };
+        ending.run(&mut self.listeners).await;
+        self.finish().await;
+    }
+
+    /// What is left to do when nothing is served any more.
+    async fn finish(self) {
         if let Some(keeper) = self.keeper {
             keeper.finish().await;
         }
     }
 }
 
-/// Accepts and never waits for a connection to end, but for a place: each has a task of its own. Of what is over the
-/// cap one waits here, the others stay in the kernel's queue.
-async fn accept(listener: Listener, shared: Arc<Shared>, keeper: Option<Arc<Keeper>>, places: Arc<Semaphore>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (client, from) = loop {
-            tokio::select! {
-                accepted = listener.accept() => break accepted,
-                // Ended ones are let go as they end, not kept until the next comes.
-                Some(_) = connections.join_next() => {}
-            }
-        };
-        // A place taken before there is somebody for it would be taken from the other listeners.
-        if places.available_permits() == 0 {
-            tracing::warn!(listener = %listener.addr(), "all places are taken, others wait; see limits.connections");
+/// Serves a connection, in a task of its own.
+fn begin(connections: &mut Connections, shared: &Arc<Shared>, stop: &Arc<Stop>, accepted: Accepted) {
+    let Accepted { client, from, port, .. } = accepted;
+    connections.spawn(serve(shared.clone(), stop.clone(), client, from, port));
+}
+
+/// Tells the service manager that the process is alive, as often as it wants to hear of it.
+struct Pulse<'a> {
+    manager: &'a Notifier,
+    next: Option<Instant>,
+}
+
+impl<'a> Pulse<'a> {
+    fn new(manager: &'a Notifier) -> Self {
+        Pulse { manager, next: manager.pace().map(|pace| Instant::now() + pace) }
+    }
+
+    /// Waits until it is time, and tells it. May be dropped and called again. Without a watchdog, it waits for ever.
+    async fn beat(&mut self) {
+        until(self.next).await;
+        self.manager.tell(News::Alive);
+        self.next = self.manager.pace().map(|pace| Instant::now() + pace);
+    }
+}
+
+/// What came of listening.
+struct Bound {
+    listeners: Vec<Listener>,
+    failed: Vec<BindError>,
+}
+
+/// Takes what was passed on, and binds the rest of what is configured. A socket that is not configured is used too where
+/// the service manager holds it: its unit is the admin's word as much.
+fn listen(config: &Config, inherited: Inherited) -> Bound {
+    let held = inherited.listeners.into_iter().map(|socket| (socket, true));
+    let at_hand: Vec<_> = held.chain(inherited.bound.into_iter().map(|socket| (socket, false))).collect();
+    let adopt = |(socket, is_held)| match Listener::adopt(socket, is_held) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::warn!(%error, "a socket that was passed on cannot be listened on");
+            None
         }
-        // The semaphore is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (shared, keeper, port) = (shared.clone(), keeper.clone(), listener.addr().port());
-        connections.spawn(async move {
-            serve(shared, client, from, port).await;
-            drop(place);
-            if let Some(keeper) = keeper {
-                keeper.keep();
-            }
-        });
+    };
+    let at_hand: Vec<Listener> = at_hand.into_iter().filter_map(adopt).collect();
+    let addresses: Vec<_> = at_hand.iter().map(Listener::addr).collect();
+    let (assigned, _) = assign(&config.listen, &addresses);
+    let mut at_hand: Vec<Option<Listener>> = at_hand.into_iter().map(Some).collect();
+    let (mut listeners, mut failed) = (Vec::new(), Vec::new());
+    for (addr, at) in config.listen.iter().zip(assigned) {
+        match at.and_then(|at| at_hand.get_mut(at)?.take()).map_or_else(|| Listener::bind(*addr), Ok) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => failed.push(error),
+        }
+    }
+    for listener in at_hand.into_iter().flatten().filter(Listener::is_held) {
+        tracing::info!(addr = %listener.addr(), "systemd has a socket that is not in `listen`; listening there too");
+        listeners.push(listener);
+    }
+    Bound { listeners, failed }
+}
+
+fn tell_failed(failed: &[BindError]) {
+    for error in failed {
+        if error.is_missing_ipv6() {
+            tracing::warn!(addr = %error.addr, "this host has no IPv6; going on without that listener");
+        } else {
+            tracing::error!("{error}; going on without it");
+        }
+    }
+}
+
+/// Waits until then; `None`: for ever, and without a timer.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => pending().await,
     }
 }

@@ -77,6 +77,15 @@ pub struct Answers {
     pub addresses: [Vec<(String, Kept<IpAddr>)>; 2],
 }
 
+impl Answers {
+    /// Nobody knows any more when they were given.
+    pub fn expire(&mut self) {
+        let [v6, v4] = &mut self.addresses;
+        self.services.iter_mut().for_each(|(_, kept)| kept.learnt = None);
+        v6.iter_mut().chain(v4).for_each(|(_, kept)| kept.learnt = None);
+    }
+}
+
 impl Discovery {
     /// `domain`: of names without a dot, in front of what `resolv.conf` has for them.
     pub fn new(config: &Config, dns: Dns, domain: Option<String>) -> Self {
@@ -232,17 +241,17 @@ impl Discovery {
         Answers { services: self.services.kept(), addresses: [into_ips(self.v6.kept()), into_ips(self.v4.kept())] }
     }
 
-    /// Takes over what was kept.
-    pub fn restore(&self, answers: Answers) {
+    /// Takes over what was kept on disk, or by another that this one replaces.
+    pub fn restore(&self, answers: Answers, is_from_disk: bool) {
         for (owner, kept) in answers.services {
-            self.services.restore(&owner, kept);
+            self.services.restore(&owner, kept, is_from_disk);
         }
         let [v6, v4] = answers.addresses;
         for (name, kept) in v6 {
-            self.v6.restore(&name, map(&kept, Aaaa));
+            self.v6.restore(&name, map(&kept, Aaaa), is_from_disk);
         }
         for (name, kept) in v4 {
-            self.v4.restore(&name, map(&kept, A));
+            self.v4.restore(&name, map(&kept, A), is_from_disk);
         }
     }
 

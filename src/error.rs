@@ -14,6 +14,8 @@ pub enum Side {
     Discovery,
     /// The servers.
     Upstream,
+    /// Ourselves.
+    Shim,
 }
 
 /// What went wrong. Each kind has one HTTP status, for a client that said CONNECT, and one TLS alert, for one that said
@@ -40,6 +42,8 @@ pub enum Kind {
     Unreachable,
     /// No candidate accepted, and the last ones did not even refuse.
     TimedOut,
+    /// The daemon stops.
+    Stopping,
 }
 
 /// TLS `AlertDescription`s, RFC 8446 §6.
@@ -64,6 +68,7 @@ impl Side {
             Side::Policy => "policy",
             Side::Discovery => "discovery",
             Side::Upstream => "upstream",
+            Side::Shim => "shim",
         }
     }
 }
@@ -76,12 +81,13 @@ impl Kind {
             Kind::Foreign | Kind::NoRoute => Side::Policy,
             Kind::NoServers => Side::Discovery,
             Kind::Unreachable | Kind::TimedOut => Side::Upstream,
+            Kind::Stopping => Side::Shim,
         }
     }
 
     /// Whether the same connection, made again, may succeed without anybody changing anything.
     pub const fn retry_is_safe(self) -> bool {
-        matches!(self.side(), Side::Discovery | Side::Upstream)
+        matches!(self.side(), Side::Discovery | Side::Upstream | Side::Shim)
     }
 
     /// HTTP status.
@@ -93,7 +99,7 @@ impl Kind {
             Kind::NotAProxyRequest => 404,
             Kind::Unsupported => 501,
             Kind::Foreign => 403,
-            Kind::NoRoute | Kind::NoServers => 503,
+            Kind::NoRoute | Kind::NoServers | Kind::Stopping => 503,
             Kind::Unreachable => 502,
             Kind::TimedOut => 504,
         }
@@ -106,7 +112,9 @@ impl Kind {
             Kind::NotAProxyRequest | Kind::Unsupported => alert::UNEXPECTED_MESSAGE,
             Kind::Foreign => alert::ACCESS_DENIED,
             Kind::NoRoute => alert::UNRECOGNIZED_NAME,
-            Kind::Silent | Kind::NoServers | Kind::Unreachable | Kind::TimedOut => alert::INTERNAL_ERROR,
+            Kind::Silent | Kind::NoServers | Kind::Unreachable | Kind::TimedOut | Kind::Stopping => {
+                alert::INTERNAL_ERROR
+            }
         }
     }
 }

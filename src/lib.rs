@@ -16,7 +16,12 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod log;
+pub mod reload;
 pub mod state;
+
+pub mod handover;
+pub mod inherited;
+pub mod notify;
 
 pub mod connection;
 pub mod listen;
@@ -47,6 +52,8 @@ pub mod certificate;
 pub mod probe;
 pub mod trust;
 
+pub mod drain;
+pub mod stop;
 pub mod tunnel;
 
 pub mod counters;

@@ -1,11 +1,17 @@
-//! The listening sockets, and the accepting of connections.
+//! The listening sockets, bound or passed on, and the accepting of connections.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep_until};
+
+use crate::notify::Notifier;
 
 /// Connections that the kernel holds for us while all our places are taken.
 const BACKLOG: i32 = 1024;
@@ -13,11 +19,39 @@ const BACKLOG: i32 = 1024;
 /// After a failed accept (no descriptors left, say): first wait, doubled up to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
-/// A bound socket.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     addr: SocketAddr,
+    /// What the configuration calls it: with port 0, say.
+    configured: SocketAddr,
+    /// Whether the service manager holds it, too.
+    is_held: bool,
+}
+
+/// All of them, served by turns.
+#[derive(Debug)]
+pub struct Listeners {
+    all: Vec<Listener>,
+    /// Whose turn it is.
+    next: usize,
+    /// Accepting has failed: when to go on, and how long to wait if it fails again.
+    resume: Option<Instant>,
+    wait: Duration,
+}
+
+/// A connection that has been accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub client: TcpStream,
+    /// Who has connected.
+    pub from: SocketAddr,
+    /// The listener's port.
+    pub port: u16,
+    /// The listener.
+    pub listener: SocketAddr,
 }
 
 /// An address that could not be listened on.
@@ -66,14 +100,20 @@ impl Listener {
         }
         // A restart must not wait for the last run's connections to be forgotten.
         socket.set_reuse_address(true)?;
-        // Accepted sockets inherit it: one system call for all of them. With Nagle's algorithm a TLS handshake waits 40
-        // ms.
-        socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
-        let socket = TcpListener::from_std(socket.into())?;
+        let listener = Self::adopt(socket.into(), false)?;
+        Ok(Listener { configured: addr, ..listener })
+    }
+
+    /// Takes over a socket that listens already. `is_held`: the service manager has it, too.
+    pub fn adopt(socket: std::net::TcpListener, is_held: bool) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        // Accepted sockets inherit it: one system call for all of them. With Nagle's algorithm a TLS handshake waits 40
+        // ms.
+        SockRef::from(&socket).set_tcp_nodelay(true)?;
         let addr = socket.local_addr()?;
-        Ok(Listener { socket, addr })
+        Ok(Listener { socket: TcpListener::from_std(socket)?, addr, configured: addr, is_held })
     }
 
     /// Where it really listens, the port that the kernel chose included.
@@ -81,22 +121,100 @@ impl Listener {
         self.addr
     }
 
+    /// What the configuration calls it.
+    pub fn configured(&self) -> SocketAddr {
+        self.configured
+    }
+
+    /// Whether the service manager holds it, too.
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// Gives it to the service manager, to keep it for the next process.
+    pub fn store(&self, manager: &Notifier, name: &str) -> io::Result<()> {
+        manager.keep(name, &[self.socket.as_fd()])
+    }
+}
+
+impl Listeners {
+    /// These.
+    pub fn new(all: Vec<Listener>) -> Self {
+        Listeners { all, next: 0, resume: None, wait: BACK_OFF.0 }
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.all.iter()
+    }
+
+    /// Takes these out.
+    pub fn remove(&mut self, is_one: impl FnMut(&mut Listener) -> bool) -> Vec<Listener> {
+        self.all.extract_if(.., is_one).collect()
+    }
+
+    /// Adds these.
+    pub fn extend(&mut self, more: impl IntoIterator<Item = Listener>) {
+        self.all.extend(more);
+    }
+
+    /// Where they listen.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.iter().map(Listener::addr).collect()
+    }
+
     /// The next connection. What fails is waited out: it is the host that is short of something, and other connections'
-    /// ends mend it.
-    pub async fn accept(&self) -> (TcpStream, SocketAddr) {
-        let (mut wait, longest) = BACK_OFF;
+    /// ends mend it. May be dropped and called again: nothing is lost.
+    pub async fn accept(&mut self) -> Accepted {
         loop {
-            match self.socket.accept().await {
-                Ok(accepted) => return accepted,
-                // The client left before we came to it.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            if let Some(at) = self.resume {
+                sleep_until(at).await;
+                self.resume = None;
+            }
+            match poll_fn(|cx| self.poll_accept(cx)).await {
+                Ok(accepted) => {
+                    self.wait = BACK_OFF.0;
+                    return accepted;
+                }
                 Err(error) => {
-                    tracing::warn!(listener = %self.addr, %error, wait = ?wait, "cannot accept; waiting");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(longest);
+                    tracing::warn!(%error, wait = ?self.wait, "cannot accept; waiting");
+                    self.resume = Some(Instant::now() + self.wait);
+                    self.wait = (self.wait * 2).min(BACK_OFF.1);
                 }
             }
         }
+    }
+
+    /// A connection that is there already.
+    pub async fn try_accept(&mut self) -> Option<Accepted> {
+        // What the kernel knows is seen when the runtime next asks it.
+        tokio::task::yield_now().await;
+        poll_fn(|cx| match self.poll_accept(cx) {
+            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        for n in 0..self.all.len() {
+            let at = (self.next + n) % self.all.len();
+            let Some(listener) = self.all.get(at) else { break };
+            loop {
+                match listener.socket.poll_accept(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok((client, from))) => {
+                        self.next = at + 1;
+                        let (port, listener) = (listener.addr.port(), listener.addr);
+                        return Poll::Ready(Ok(Accepted { client, from, port, listener }));
+                    }
+                    // The client left before we came to it.
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                }
+            }
+        }
+        Poll::Pending
     }
 }
 

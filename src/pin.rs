@@ -72,6 +72,11 @@ impl Pins {
         Pins { sets: HashMap::new(), roles: HashMap::new(), tunnels: HashMap::new(), hold }
     }
 
+    /// Changes how long a pin lasts after the close of its last tunnel.
+    pub fn set_hold(&mut self, hold: Duration) {
+        self.hold = hold;
+    }
+
     /// The server that this role's connections go to, while it is in the set.
     pub fn get(&mut self, role: &Role, set: &Set, now: Instant) -> Option<&HostPort> {
         self.follow(role, set, now);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::dial::{Did, Try, describe};
@@ -44,6 +45,35 @@ pub struct Report {
     pub carried: Carried,
     /// How it ended; `None`: the daemon stopped first.
     pub outcome: Option<Outcome>,
+    /// What another process knew of its beginning, where that was there.
+    pub before: Option<Box<Facts>>,
+    /// Over how many restarts of the daemon it was carried.
+    pub restarts: u32,
+    /// Whether another process goes on with it, which will write the line.
+    is_handed_over: bool,
+}
+
+/// What the log says of how a connection began, in its words: so the next process can say it too, be it of another
+/// version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "they are the fields of the log line")]
+pub struct Facts {
+    pub role: Option<String>,
+    pub row: Option<String>,
+    pub via: Option<String>,
+    pub name: Option<String>,
+    pub port: Option<u16>,
+    pub sni: Option<String>,
+    pub source: Option<String>,
+    pub dns: Option<String>,
+    pub load: Option<String>,
+    pub tried: Option<String>,
+    pub server: Option<String>,
+    pub addr: Option<String>,
+    pub sniff_ms: Option<String>,
+    pub connect_ms: Option<String>,
+    pub answer_ms: Option<String>,
 }
 
 /// How a connection ended.
@@ -99,6 +129,44 @@ impl Report {
             answered: None,
             carried: Carried::default(),
             outcome: None,
+            before: None,
+            restarts: 0,
+            is_handed_over: false,
+        }
+    }
+
+    /// Another process goes on with the connection, and with its story.
+    pub fn hand_over(mut self) {
+        self.is_handed_over = true;
+    }
+
+    /// How it began.
+    pub fn facts(&self) -> Facts {
+        if let Some(before) = &self.before {
+            return (**before).clone();
+        }
+        let asked = self.asked.as_ref();
+        let chosen = self.chosen();
+        let name = asked.and_then(|a| a.host.as_ref());
+        // CONNECT's name has decided; a different one inside is only told.
+        let other_sni = self.carried.sni.as_ref().filter(|sni| name != Some(*sni));
+        let ms = |duration: Duration| Millis(duration).to_string();
+        Facts {
+            role: self.role.as_ref().map(ToString::to_string),
+            row: self.row.map(|row| row.as_str().into()),
+            via: asked.map(|a| a.via.as_str().into()),
+            name: name.map(ToString::to_string),
+            port: asked.map(|a| a.port),
+            sni: other_sni.map(ToString::to_string),
+            source: self.source.as_ref().map(ToString::to_string),
+            dns: self.dns.clone(),
+            load: self.load.clone(),
+            tried: (!self.course.tries.is_empty()).then(|| describe(&self.course.tries)),
+            server: chosen.map(|t| t.server.to_string()),
+            addr: chosen.and_then(|t| t.addr).map(|addr| addr.to_string()),
+            sniff_ms: self.sniffed.map(ms),
+            connect_ms: self.course.accepted.map(|at| ms(at - self.started)),
+            answer_ms: self.answered.map(ms),
         }
     }
 
@@ -138,28 +206,17 @@ impl fmt::Display for Millis {
     }
 }
 
-/// Candidates and what each did, written out only when somebody reads it.
-struct Tried<'a>(&'a [Try]);
-
-impl fmt::Display for Tried<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&describe(self.0))
-    }
-}
-
 /// The log line, at a level that tells a connection of no consequence from one that failed.
 macro_rules! line {
     ($level:ident, $report:expr, $message:literal) => {{
         let report: &Report = $report;
-        let asked = report.asked.as_ref();
-        let chosen = report.chosen();
+        let facts = report.facts();
+        let Facts { role, row, via, name, port, sni, source, dns, load, tried, server, addr, .. } = &facts;
+        let Facts { sniff_ms, connect_ms, answer_ms, .. } = &facts;
         let (refused, told) = match &report.outcome {
             Some(Outcome::Refused { error, told }) => (Some(error), Some(told)),
             _ => (None, None),
         };
-        let name = asked.and_then(|a| a.host.as_ref());
-        // CONNECT's name has decided; a different one inside is only told.
-        let other_sni = report.carried.sni.as_ref().filter(|sni| name != Some(*sni));
         let end: &dyn fmt::Display = match &report.outcome {
             Some(outcome) => outcome,
             None if std::thread::panicking() => &"an error in puppet-shim",
@@ -167,28 +224,29 @@ macro_rules! line {
         };
         tracing::$level!(
             target: "puppet_shim::connection",
-            role = report.role.as_ref().map(tracing::field::display),
-            row = report.row.map(Row::as_str),
-            via = asked.map(|a| a.via.as_str()),
-            name = name.map(tracing::field::display),
-            port = asked.map(|a| a.port),
-            sni = other_sni.map(tracing::field::display),
-            source = report.source.as_ref().map(tracing::field::display),
-            dns = report.dns.as_deref(),
-            load = report.load.as_deref(),
-            tried = (!report.course.tries.is_empty()).then(|| tracing::field::display(Tried(&report.course.tries))),
-            server = chosen.map(|t| tracing::field::display(&t.server)),
-            addr = chosen.and_then(|t| t.addr).map(tracing::field::display),
+            role = role.as_deref(),
+            row = row.as_deref(),
+            via = via.as_deref(),
+            name = name.as_deref(),
+            port,
+            sni = sni.as_deref(),
+            source = source.as_deref(),
+            dns = dns.as_deref(),
+            load = load.as_deref(),
+            tried = tried.as_deref(),
+            server = server.as_deref(),
+            addr = addr.as_deref(),
             from = %report.from,
             up = report.carried.up,
             down = report.carried.down,
-            sniff_ms = report.sniffed.map(|d| tracing::field::display(Millis(d))),
-            connect_ms = report.course.accepted.map(|at| tracing::field::display(Millis(at - report.started))),
-            answer_ms = report.answered.map(|d| tracing::field::display(Millis(d))),
+            sniff_ms = sniff_ms.as_deref(),
+            connect_ms = connect_ms.as_deref(),
+            answer_ms = answer_ms.as_deref(),
             ms = %Millis(report.started.elapsed()),
             status = told.and_then(|told| told.status()),
             alert = told.and_then(|told| told.alert()),
             side = refused.map(|error| error.kind.side().as_str()),
+            restarts = (report.restarts > 0).then_some(report.restarts),
             end = %end,
             $message
         );
@@ -197,6 +255,9 @@ macro_rules! line {
 
 impl Drop for Report {
     fn drop(&mut self) {
+        if self.is_handed_over {
+            return;
+        }
         match &self.outcome {
             Some(Outcome::Tunnel(End::ServerBroke(_) | End::Idle(_))) => line!(warn, self, "broken"),
             Some(Outcome::Tunnel(_)) => line!(info, self, "carried"),

@@ -74,8 +74,8 @@ pub enum NoBundle {
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
-    /// Whether an empty file is as good as none: a unit that is to start without the file gives an empty credential.
-    may_be_empty: bool,
+    /// Whether a blank file is as good as none: a unit that is to start without the file gives such a credential.
+    may_be_blank: bool,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ struct Stamp {
 
 impl Trust {
     /// The bundle in the configured place, and nowhere else; without one, where it is found first:
-    /// `$CREDENTIALS_DIRECTORY/ca.pem`, unless empty, then where agents keep it. Nothing is looked at yet.
+    /// `$CREDENTIALS_DIRECTORY/ca.pem`, unless blank, then where agents keep it. Nothing is looked at yet.
     pub fn new(configured: Option<PathBuf>) -> Self {
         Trust { places: places(configured, env::var_os("CREDENTIALS_DIRECTORY")), state: Mutex::default() }
     }
@@ -151,10 +151,10 @@ impl Place {
         if let Some(known) = known.filter(|known| known.path == self.path && known.stamp == Stamp::of(&metadata)) {
             return Ok(Some(known.clone()));
         }
-        if self.may_be_empty && metadata.len() == 0 {
+        let (stamp, pem) = read(&self.path).map_err(|error| closed(&error))?;
+        if self.may_be_blank && pem.trim_ascii().is_empty() {
             return Ok(None);
         }
-        let (stamp, pem) = read(&self.path).map_err(|error| closed(&error))?;
         let roots = Arc::new(roots(&pem).map_err(broken)?);
         Ok(Some(Arc::new(Bundle { path: self.path.clone(), roots, stamp })))
     }
@@ -172,13 +172,13 @@ impl Stamp {
 }
 
 fn places(configured: Option<PathBuf>, credentials: Option<OsString>) -> Vec<Place> {
-    let place = |path| Place { path, may_be_empty: false };
+    let place = |path| Place { path, may_be_blank: false };
     if let Some(path) = configured {
         return vec![place(path)];
     }
     let credential = credentials
         .filter(|directory| !directory.is_empty())
-        .map(|directory| Place { path: Path::new(&directory).join(CREDENTIAL), may_be_empty: true });
+        .map(|directory| Place { path: Path::new(&directory).join(CREDENTIAL), may_be_blank: true });
     credential.into_iter().chain(AGENTS.map(|path| place(path.into()))).collect()
 }
 
@@ -405,7 +405,7 @@ mod tests {
     async fn the_first_place_with_a_bundle_counts() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let place = |name, may_be_empty| Place { path: path(name), may_be_empty };
+        let place = |name, may_be_blank| Place { path: path(name), may_be_blank };
         let places = vec![place("credential", true), place("a", false), place("b", false)];
         let trust = Trust { places, state: Mutex::default() };
         let found = async || {
@@ -414,8 +414,10 @@ mod tests {
         };
 
         assert_eq!(found().await, Err(NoBundle::Absent(vec![path("credential"), path("a"), path("b")])));
-        fs::write(path("credential"), "").unwrap();
-        assert!(matches!(found().await, Err(NoBundle::Absent(_))));
+        for blank in ["", "\n"] {
+            fs::write(path("credential"), blank).unwrap();
+            assert!(matches!(found().await, Err(NoBundle::Absent(_))));
+        }
         fs::write(path("a"), "").unwrap();
         assert!(matches!(found().await, Err(NoBundle::Broken { path: at, .. }) if at == path("a")));
         fs::write(path("b"), ca()).unwrap();
@@ -430,7 +432,7 @@ mod tests {
     fn places_in_order() {
         let paths = |configured: Option<&str>, credentials: Option<&str>| -> Vec<(String, bool)> {
             let places = places(configured.map(PathBuf::from), credentials.map(OsString::from));
-            places.iter().map(|place| (place.path.display().to_string(), place.may_be_empty)).collect()
+            places.iter().map(|place| (place.path.display().to_string(), place.may_be_blank)).collect()
         };
         let agents = AGENTS.map(|path| (path.to_string(), false));
         assert_eq!(paths(None, None), agents);

@@ -8,16 +8,21 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::drain::{Speaker, Verdict, judge};
 use crate::host::Host;
 use crate::sniff::{Hello, Sniffer};
+use crate::stop::Order;
 
 /// Bytes moved by one system call at most.
 const SCRATCH: usize = 64 * 1024;
@@ -43,6 +48,19 @@ pub enum End {
     ServerBroke(io::ErrorKind),
     /// Neither said anything for so long.
     Idle(Duration),
+    /// The daemon stops, and neither needs it any more.
+    Stopped,
+}
+
+/// Why a tunnel carries no more, here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// It has ended.
+    Ended(End),
+    /// The daemon stops, and cannot wait for it any longer.
+    Cut,
+    /// It stands still, to go on in the next process.
+    Parked,
 }
 
 impl fmt::Display for End {
@@ -56,6 +74,7 @@ impl fmt::Display for End {
             End::ClientBroke(kind) => write!(f, "client: {kind}"),
             End::ServerBroke(kind) => write!(f, "server: {kind}"),
             End::Idle(limit) => write!(f, "idle for {} s", limit.as_secs()),
+            End::Stopped => f.write_str("idle, and puppet-shim stopped"),
         }
     }
 }
@@ -86,6 +105,46 @@ pub struct Plan {
     pub inspect: bool,
 }
 
+/// Both connections, and what is on its way between them.
+pub struct Tunnel {
+    client: TcpStream,
+    server: TcpStream,
+    up: Flow,
+    down: Flow,
+    sniffer: Option<Box<Sniffer>>,
+    first_to_close: Option<End>,
+    /// When something last went through.
+    active: Instant,
+    /// Who had said it.
+    spoke: Speaker,
+}
+
+/// What is to be known of a tunnel that stands still, beside its sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// From the client to the server.
+    pub up: Way,
+    /// From the server to the client.
+    pub down: Way,
+    /// Whether the client closed first; `None`: nobody has.
+    pub client_closed_first: Option<bool>,
+    /// Whether the client said something last.
+    pub client_spoke: bool,
+}
+
+/// One way of a tunnel that stands still.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// How many bytes have been read and not taken.
+    pub held: usize,
+    /// How many may still come; `None`: any number.
+    pub left: Option<u64>,
+    /// Whether more may come.
+    pub state: State,
+    /// Whether the connection from which they come has been reset.
+    pub reset: bool,
+}
+
 /// One way.
 struct Flow {
     /// Read, and not taken yet by the other side.
@@ -98,9 +157,12 @@ struct Flow {
     source_broke: Option<io::ErrorKind>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+/// How far one way has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
     /// More may come.
+    #[default]
     Open,
     /// No more will come; what is held has still to go.
     Ending,
@@ -114,28 +176,120 @@ enum Broken {
     Sink(io::ErrorKind),
 }
 
-/// Carries bytes until both sides have closed, one has broken, or neither has said anything for `idle`.
-pub async fn carry(
-    client: &mut TcpStream,
-    server: &mut TcpStream,
-    plan: Plan,
-    idle: Duration,
-    carried: &mut Carried,
-) -> End {
-    carried.up += plan.first.len() as u64;
-    carried.down += plan.answer.len() as u64;
-    let mut up = Flow::new(plan.first, plan.most);
-    let mut down = Flow::new(plan.answer, None);
-    let mut sniffer = plan.inspect.then(|| Box::new(Sniffer::new(SCRATCH)));
-    carried.inspect(&mut sniffer, &up.held);
-    let mut first_to_close = None;
-    let mut active = Instant::now();
-    let mut timer = pin!(sleep_until(active + idle));
-    poll_fn(|cx| {
-        let before = carried.up + carried.down;
+impl Tunnel {
+    /// Between these two.
+    pub fn new(client: TcpStream, server: TcpStream, plan: Plan, carried: &mut Carried) -> Self {
+        carried.up += plan.first.len() as u64;
+        carried.down += plan.answer.len() as u64;
+        let mut sniffer = plan.inspect.then(|| Box::new(Sniffer::new(SCRATCH)));
+        carried.inspect(&mut sniffer, &plan.first);
+        let spoke = if plan.answer.is_empty() { Speaker::Client } else { Speaker::Server };
+        let (up, down) = (Flow::new(plan.first, plan.most), Flow::new(plan.answer, None));
+        Tunnel { client, server, up, down, sniffer, first_to_close: None, active: Instant::now(), spoke }
+    }
+
+    /// One that has stood still. `held`: the bytes of each way, up and down.
+    pub fn resume(
+        client: TcpStream,
+        server: TcpStream,
+        parked: &Parked,
+        held: (Vec<u8>, Vec<u8>),
+        active: Instant,
+    ) -> Self {
+        let closed_first = |client| if client { End::ClientClosed } else { End::ServerClosed };
+        Tunnel {
+            client,
+            server,
+            up: Flow::resume(&parked.up, held.0),
+            down: Flow::resume(&parked.down, held.1),
+            // It was only for the log, which may do without.
+            sniffer: None,
+            first_to_close: parked.client_closed_first.map(closed_first),
+            active,
+            spoke: if parked.client_spoke { Speaker::Client } else { Speaker::Server },
+        }
+    }
+
+    /// When something last went through.
+    pub fn active(&self) -> Instant {
+        self.active
+    }
+
+    /// Its sockets, client and server, and what it takes to go on with them: with the bytes that wait, up and down.
+    pub fn into_parts(self) -> io::Result<(OwnedFd, OwnedFd, Parked, [Vec<u8>; 2])> {
+        let (up, up_held) = self.up.into_way();
+        let (down, down_held) = self.down.into_way();
+        let client_closed_first = self.first_to_close.map(|end| end == End::ClientClosed);
+        let parked = Parked { up, down, client_closed_first, client_spoke: self.spoke == Speaker::Client };
+        Ok((self.client.into_std()?.into(), self.server.into_std()?.into(), parked, [up_held, down_held]))
+    }
+
+    /// Carries bytes until both sides have closed, one has broken, neither has said anything for `idle`, or there is
+    /// another order than to go on. `patience`: how long it has to be silent before closing it harms nobody.
+    pub async fn carry(
+        &mut self,
+        idle: Duration,
+        patience: Duration,
+        orders: &mut watch::Receiver<Order>,
+        carried: &mut Carried,
+    ) -> Pause {
+        let mut timer = pin!(sleep_until(self.active + idle));
+        loop {
+            let order = *orders.borrow_and_update();
+            let news = orders.clone();
+            let mut wake = pin!(orders.changed());
+            let mut is_known = false;
+            let step = poll_fn(|cx| {
+                if !is_known {
+                    // Once is enough: it is always the same task that is woken. From here on a flag tells of news, which
+                    // costs a read nothing.
+                    is_known = wake.as_mut().poll(cx).is_pending();
+                }
+                if let Poll::Ready(end) = self.copy(cx, carried) {
+                    return Poll::Ready(Some(Pause::Ended(end)));
+                }
+                if order == Order::HandOver {
+                    return Poll::Ready(Some(Pause::Parked));
+                }
+                if !is_known || news.has_changed().unwrap_or(false) {
+                    return Poll::Ready(None);
+                }
+                let mut deadline = self.active + idle;
+                if let Order::Drain { until } = order {
+                    let now = Instant::now();
+                    match judge(self.spoke, now - self.active, patience, until - now) {
+                        Verdict::Close => return Poll::Ready(Some(Pause::Ended(End::Stopped))),
+                        Verdict::Cut => return Poll::Ready(Some(Pause::Cut)),
+                        Verdict::Wait(rest) => deadline = deadline.min(now + rest),
+                    }
+                    timer.as_mut().reset(deadline);
+                }
+                while timer.as_mut().poll(cx).is_ready() {
+                    if self.active + idle <= Instant::now() {
+                        return Poll::Ready(Some(Pause::Ended(End::Idle(idle))));
+                    }
+                    if order != Order::GoOn {
+                        // It is to be judged again.
+                        cx.waker().wake_by_ref();
+                        break;
+                    }
+                    timer.as_mut().reset(self.active + idle);
+                }
+                Poll::Pending
+            });
+            if let Some(pause) = step.await {
+                return pause;
+            }
+        }
+    }
+
+    /// Moves what can be moved. Ready: that was all.
+    fn copy(&mut self, cx: &mut Context<'_>, carried: &mut Carried) -> Poll<End> {
+        let Tunnel { client, server, up, down, sniffer, first_to_close, .. } = self;
+        let before = (carried.up, carried.down);
         let upward = up.poll(cx, client, server, |bytes| {
             carried.up += bytes.len() as u64;
-            carried.inspect(&mut sniffer, bytes);
+            carried.inspect(sniffer, bytes);
         });
         match upward {
             Poll::Ready(Err(Broken::Source(kind))) => {
@@ -144,9 +298,9 @@ pub async fn carry(
             }
             Poll::Ready(Err(Broken::Sink(kind))) => {
                 down.source_broke = Some(kind);
-                first_to_close = first_to_close.or(Some(End::ServerClosed));
+                *first_to_close = first_to_close.or(Some(End::ServerClosed));
             }
-            _ if up.state != State::Open => first_to_close = first_to_close.or(Some(End::ClientClosed)),
+            _ if up.state != State::Open => *first_to_close = first_to_close.or(Some(End::ClientClosed)),
             _ => {}
         }
         let downward = down.poll(cx, server, client, |bytes| carried.down += bytes.len() as u64);
@@ -157,29 +311,24 @@ pub async fn carry(
             }
             Poll::Ready(Err(Broken::Sink(kind))) => {
                 up.source_broke = Some(kind);
-                first_to_close = first_to_close.or(Some(End::ClientClosed));
+                *first_to_close = first_to_close.or(Some(End::ClientClosed));
                 // It may have been waiting for a source that will say no more.
                 cx.waker().wake_by_ref();
             }
-            _ if down.state != State::Open => first_to_close = first_to_close.or(Some(End::ServerClosed)),
+            _ if down.state != State::Open => *first_to_close = first_to_close.or(Some(End::ServerClosed)),
             _ => {}
         }
         let up_done = up.state == State::Done || up.has_sent_all();
-        if let (true, true, Some(end)) = (up_done, down.state == State::Done, first_to_close) {
+        if let (true, true, Some(end)) = (up_done, down.state == State::Done, *first_to_close) {
             return Poll::Ready(end);
         }
-        if carried.up + carried.down != before {
-            active = Instant::now();
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if active + idle <= Instant::now() {
-                return Poll::Ready(End::Idle(idle));
-            }
-            timer.as_mut().reset(active + idle);
+        if (carried.up, carried.down) != before {
+            // Where both did, what the client said may be a request.
+            self.spoke = if carried.up == before.0 { Speaker::Server } else { Speaker::Client };
+            self.active = Instant::now();
         }
         Poll::Pending
-    })
-    .await
+    }
 }
 
 impl Carried {
@@ -197,6 +346,17 @@ impl Carried {
 impl Flow {
     fn new(held: Vec<u8>, left: Option<u64>) -> Self {
         Flow { held, at: 0, left, state: State::Open, source_broke: None }
+    }
+
+    fn resume(way: &Way, held: Vec<u8>) -> Self {
+        let source_broke = way.reset.then_some(io::ErrorKind::ConnectionReset);
+        Flow { held, at: 0, left: way.left, state: way.state, source_broke }
+    }
+
+    fn into_way(mut self) -> (Way, Vec<u8>) {
+        self.held.drain(..self.at);
+        let reset = self.source_broke == Some(io::ErrorKind::ConnectionReset);
+        (Way { held: self.held.len(), left: self.left, state: self.state, reset }, self.held)
     }
 
     /// Moves what can be moved. Ready: this way is done, or has broken. `seen` is told of every byte when it is read.

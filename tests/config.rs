@@ -94,6 +94,7 @@ fn everything_is_read() {
     let nameserver = |address: &str, transport| Nameserver { address: address.parse().unwrap(), transport };
     let expected = Config {
         listen: addresses(&["127.0.0.1:8139", "[::1]:8139", "192.0.2.10:8140"]),
+        idle_exit: Duration::from_secs(120),
         allow_remote_clients: true,
         domain: Some("example.com".into()),
         certname: Some("agent01.example.com".into()),
@@ -132,6 +133,7 @@ fn everything_is_read() {
             budget: Duration::from_secs(600),
             idle: Duration::from_secs(7 * 24 * 3600),
             pin: Duration::ZERO,
+            drain: Duration::ZERO,
         },
         limits: Limits { connections: 1_000_000, hello: 64 * 1024 },
         dns: DnsConfig {

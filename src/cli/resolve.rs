@@ -183,7 +183,7 @@ pub async fn answer(config: &Config, what: &str, pool: &mut Pool, learnt: Learnt
     let mut site = Site::new(config, learnt.domain.as_ref());
     // Who asks this would rather know which nameserver is silent than go on with what is old.
     site.discovery = site.discovery.patient();
-    site.discovery.restore(learnt.answers);
+    site.discovery.restore(learnt.answers, true);
     let mut name = None;
     let mut resolution = Resolution {
         asked: what.into(),

@@ -1,17 +1,23 @@
 //! `puppet-shim run`: the daemon.
 
-use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
 use crate::config::{self, Config, Diagnostic, InForce, Severity};
-use crate::daemon::{BuildError, Daemon};
+use crate::daemon::{BuildError, Change, Changed, Daemon, Order, Site};
+use crate::inherited::Inherited;
 use crate::log::{self, Style};
+use crate::memory;
+use crate::notify::{News, Notifier};
+use crate::pool::Pool;
 use crate::state::StateDirectory;
 
 /// `EX_OSERR` of sysexits.h.
@@ -28,7 +34,8 @@ const WRITER_LINGERS: Duration = Duration::from_millis(100);
 /// Carry the agent's connections, until SIGTERM or SIGINT
 ///
 /// A configuration that cannot be used never stops it: the one accepted last holds instead, or the defaults, and the
-/// log says so.
+/// log says so. SIGHUP has it read again. SIGTERM leaves open connections to the next process where systemd keeps them;
+/// SIGINT, like SIGTERM elsewhere, waits until closing them harms no run. A second signal ends it at once.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
     /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml
@@ -40,6 +47,7 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     log::init(Style::detect(env("JOURNAL_STREAM").as_deref(), env("NO_COLOR").is_some()), env("RUST_LOG").as_deref());
+    let inherited = Inherited::take();
     let state = StateDirectory::find();
     let found = configure(args, &state);
     raise_descriptor_limit(&found.config);
@@ -52,7 +60,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return NO_RUNTIME.into();
         }
     };
-    match runtime.block_on(serve(&found, &state)) {
+    match runtime.block_on(serve(args, &found, &state, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -80,34 +88,100 @@ fn say(diagnostic: &Diagnostic) {
     }
 }
 
-async fn serve(found: &InForce, state: &StateDirectory) -> Result<(), BuildError> {
+async fn serve(
+    args: &RunArgs,
+    found: &InForce,
+    state: &StateDirectory,
+    inherited: Inherited,
+) -> Result<(), BuildError> {
     // Before the first connection, so that no signal is missed from the moment on that somebody can use the port.
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let hangup = signal(SignalKind::hangup());
-    let daemon = Daemon::build_with(found.config.clone(), Some(state.clone())).await?;
+    let manager = Arc::new(Notifier::find());
+    let (config, state_of) = (found.config.clone(), Some(state.clone()));
+    let daemon = Daemon::build_with(config, inherited, manager.clone(), state_of).await?;
     // Only now: one with which nothing can be listened on is no good one.
     if !daemon.uses_default_listeners() {
         found.accept(state).iter().for_each(say);
     }
-    tokio::spawn(heed_not(hangup.ok()));
-    daemon.run(first_of(signals.into_iter().filter_map(Result::ok).collect())).await;
+    let (order, orders) = mpsc::channel(1);
+    for (signal, end) in [(terminate, (|| Order::Stop) as fn() -> Order), (interrupt, || Order::Drain)] {
+        if let Ok(signal) = signal {
+            tokio::spawn(end_at(signal, end, order.clone()));
+        }
+    }
+    if let Ok(hangup) = hangup {
+        tokio::spawn(reload_at(hangup, order.clone(), args.clone(), state.clone(), manager));
+    }
+    let status = status(found, daemon.addresses());
+    daemon.with_status(status).run(orders).await;
+    // Until here, so that a host on which no signal can be listened to has a daemon all the same.
+    drop(order);
     Ok(())
 }
 
-/// SIGHUP asks for a reload in most daemons; unheeded by us it would end every tunnel.
-async fn heed_not(hangup: Option<Signal>) {
-    let Some(mut hangup) = hangup else { return };
-    while hangup.recv().await.is_some() {
-        tracing::warn!("SIGHUP: the configuration is read at the start only; restart to have it read again");
+/// What `systemctl status` shows.
+fn status(found: &InForce, addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(", ");
+    if found.origin.is_fallback() {
+        format!("running with {}; listening on {addresses}", found.origin)
+    } else {
+        format!("listening on {addresses}")
     }
 }
 
-async fn first_of(mut signals: Vec<Signal>) {
-    poll_fn(|cx| {
-        let came = signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
-        if came { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+/// Passes on the wish to end.
+async fn end_at(mut signal: Signal, end: fn() -> Order, order: mpsc::Sender<Order>) {
+    while signal.recv().await.is_some() && order.send(end()).await.is_ok() {}
+}
+
+/// Reads the configuration again whenever that is wanted. One that cannot be used changes nothing.
+async fn reload_at(
+    mut hangup: Signal,
+    order: mpsc::Sender<Order>,
+    args: RunArgs,
+    state: StateDirectory,
+    manager: Arc<Notifier>,
+) {
+    while hangup.recv().await.is_some() {
+        manager.tell(News::Reloading);
+        // Otherwise it stops, and has said so.
+        if let Some(status) = reload(&order, &args, &state).await {
+            manager.tell(News::Ready(&status));
+        }
+    }
+}
+
+/// Does so. Gives what `systemctl status` is to show.
+async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirectory) -> Option<String> {
+    // A disk may be slow, and the host's own DNS is asked for the domain: not on the thread that carries the tunnels.
+    let (file, kept) = (args.config.clone(), state.clone());
+    let read = spawn_blocking(move || {
+        let found = config::in_force(file.as_deref(), &kept);
+        let before = memory::peek(&kept, &mut Pool::new(Duration::ZERO)).ok().and_then(|learnt| learnt.domain);
+        let site = (!found.origin.is_fallback()).then(|| Site::new(&found.config, before.as_ref()));
+        (found, site)
+    });
+    let Ok((found, site)) = read.await else { return Some("the configuration could not be read again".into()) };
+    found.diagnostics.iter().for_each(say);
+    let Some(site) = site else {
+        let why = "the configuration that was to be read again cannot be used; going on as before";
+        tracing::error!("{why}");
+        return Some(why.into());
+    };
+    raise_descriptor_limit(&found.config);
+    let (done, changed) = oneshot::channel();
+    let change = Change { config: found.config.clone(), site, done };
+    order.send(Order::Change(Box::new(change))).await.ok()?;
+    let Changed { addresses, keeps_listeners } = changed.await.ok()?;
+    let status = status(&found, &addresses);
+    if !keeps_listeners {
+        let state = state.clone();
+        let kept = spawn_blocking(move || found.accept(&state)).await;
+        kept.ok().flatten().iter().for_each(say);
+    }
+    Some(status)
 }
 
 /// Two descriptors for each connection, more while it is not decided which server gets it; the usual soft limit of 1024

@@ -17,6 +17,7 @@ use crate::role::Role;
 /// no rule may conclude anything from what is missing.
 pub(super) struct Draft {
     pub(super) listen: Vec<At<SocketAddr>>,
+    pub(super) idle_exit: Option<At<Duration>>,
     pub(super) allow_remote_clients: Option<At<bool>>,
     pub(super) domain: Option<At<String>>,
     pub(super) certname: Option<At<String>>,
@@ -27,6 +28,7 @@ pub(super) struct Draft {
     pub(super) budget: Option<At<Duration>>,
     pub(super) idle: Option<At<Duration>>,
     pub(super) pin: Option<At<Duration>>,
+    pub(super) drain: Option<At<Duration>>,
     pub(super) connections: Option<At<usize>>,
     pub(super) hello: Option<At<usize>>,
     pub(super) nameservers: Vec<At<Nameserver>>,
@@ -112,6 +114,7 @@ impl Default for Draft {
     fn default() -> Self {
         let Config {
             listen,
+            idle_exit,
             allow_remote_clients,
             domain,
             certname,
@@ -124,6 +127,7 @@ impl Default for Draft {
         } = Config::default();
         Draft {
             listen: unwritten(listen),
+            idle_exit: some(idle_exit),
             allow_remote_clients: some(allow_remote_clients),
             domain: domain.map(At::default_of),
             certname: certname.map(At::default_of),
@@ -134,6 +138,7 @@ impl Default for Draft {
             budget: some(timeouts.budget),
             idle: some(timeouts.idle),
             pin: some(timeouts.pin),
+            drain: some(timeouts.drain),
             connections: some(limits.connections),
             hello: some(limits.hello),
             nameservers: unwritten(dns.servers),
@@ -153,9 +158,11 @@ impl Draft {
     /// The configuration. Asked only where there was no error, so nothing is missing; what were missing would be the
     /// default.
     pub(super) fn into_config(self) -> Config {
-        let Config { allow_remote_clients, foreign, timeouts, limits, dns, certificates, .. } = Config::default();
+        let Config { idle_exit, allow_remote_clients, foreign, timeouts, limits, dns, certificates, .. } =
+            Config::default();
         Config {
             listen: values(self.listen),
+            idle_exit: value_or(self.idle_exit, idle_exit),
             allow_remote_clients: value_or(self.allow_remote_clients, allow_remote_clients),
             domain: self.domain.map(|at| at.value),
             certname: self.certname.map(|at| at.value),
@@ -167,6 +174,7 @@ impl Draft {
                 budget: value_or(self.budget, timeouts.budget),
                 idle: value_or(self.idle, timeouts.idle),
                 pin: value_or(self.pin, timeouts.pin),
+                drain: value_or(self.drain, timeouts.drain),
             },
             limits: Limits {
                 connections: value_or(self.connections, limits.connections),

@@ -24,6 +24,10 @@ const BUDGET: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(10 * 60)..=Duration::from_secs(7 * 24 * 60 * 60);
 /// Zero is no pin between tunnels.
 const PIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 60 * 60);
+/// Zero is no waiting.
+const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60 * 60);
+/// Zero is never.
+const IDLE_EXIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 const HELLO: RangeInclusive<u64> = 1024..=64 * 1024;
 const DNS_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
@@ -138,6 +142,7 @@ fn read<'t>(document: &DeTable<'t>, findings: &mut Findings<'t>) -> Draft {
             Problem::new("there is no listener", "write an address and port, or leave the key out for the default"),
         );
     }
+    top.read("idle_exit", &mut draft.idle_exit, |v| value::duration_or_zero(v, &IDLE_EXIT));
     top.read("allow_remote_clients", &mut draft.allow_remote_clients, value::boolean);
     top.read("domain", &mut draft.domain, value::domain);
     top.read("certname", &mut draft.certname, value::certname);
@@ -151,6 +156,7 @@ fn read<'t>(document: &DeTable<'t>, findings: &mut Findings<'t>) -> Draft {
         timeouts.read("budget", &mut draft.budget, |v| value::duration(v, &BUDGET));
         timeouts.read("idle", &mut draft.idle, |v| value::duration(v, &IDLE));
         timeouts.read("pin", &mut draft.pin, |v| value::duration(v, &PIN));
+        timeouts.read("drain", &mut draft.drain, |v| value::duration(v, &DRAIN));
     }
     if let Some(mut limits) = top.table("limits", "limits", Some(&keys::LIMITS)) {
         limits.read("connections", &mut draft.connections, |v| value::count(v, &CONNECTIONS));

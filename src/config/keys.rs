@@ -14,6 +14,7 @@ pub(super) const TOP: Table = Table {
     header: "",
     keys: &[
         "listen",
+        "idle_exit",
         "allow_remote_clients",
         "domain",
         "certname",
@@ -31,7 +32,8 @@ pub(super) const ROLE: Table = Table {
     keys: &["names", "ports", "srv", "fallback", "servers", "balance", "prefer", "allow_targets", "allow_ports"],
 };
 /// Bounds in time.
-pub(super) const TIMEOUTS: Table = Table { header: "timeouts", keys: &["sniff", "connect", "budget", "idle", "pin"] };
+pub(super) const TIMEOUTS: Table =
+    Table { header: "timeouts", keys: &["sniff", "connect", "budget", "idle", "pin", "drain"] };
 /// Bounds in number and size.
 pub(super) const LIMITS: Table = Table { header: "limits", keys: &["connections", "hello"] };
 /// How DNS is asked, and what it may say.

@@ -46,6 +46,15 @@ pub(super) fn duration(value: &DeValue<'_>, range: &RangeInclusive<Duration>) ->
     }
 }
 
+/// A duration within a range, or nothing, which has a unit too.
+pub(super) fn duration_or_zero(value: &DeValue<'_>, range: &RangeInclusive<Duration>) -> Result<Duration, Problem> {
+    let longest = Duration::ZERO..=*range.end();
+    match duration(value, &longest) {
+        Ok(short) if !short.is_zero() && short < *range.start() => duration(value, range),
+        other => other,
+    }
+}
+
 /// A size in bytes with its unit, within a range.
 pub(super) fn size(value: &DeValue<'_>, range: &RangeInclusive<u64>) -> Result<usize, Problem> {
     let bytes = match value {

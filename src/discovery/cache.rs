@@ -228,10 +228,10 @@ impl<T: PartialEq + Send + Sync + 'static> Cache<T> {
     }
 
     /// Takes over what was kept. Where nobody knows when it was learnt, its TTL is over.
-    pub(super) fn restore(&self, name: &str, Kept { answer, learnt }: Kept<T>) {
+    pub(super) fn restore(&self, name: &str, Kept { answer, learnt }: Kept<T>, is_from_disk: bool) {
         let now = Instant::now();
         let fresh_until = learnt.map_or(now, |learnt| learnt + hold(answer.ttl));
-        let good = Good { answer, learnt: learnt.unwrap_or(now), fresh_until, is_from_disk: true };
+        let good = Good { answer, learnt: learnt.unwrap_or(now), fresh_until, is_from_disk };
         let slot = self.slot(name);
         let mut state = slot.lock();
         (state.quiet_until, state.good) = (fresh_until, Some(good));

@@ -14,7 +14,7 @@ use crate::state::StateDirectory;
 
 /// Keeps the file in the state directory up to date.
 pub struct Keeper {
-    shared: Arc<Shared>,
+    shared: Mutex<Arc<Shared>>,
     state: StateDirectory,
     /// Held by who writes: there is one write at a time, and a later one never comes before an earlier.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -36,7 +36,12 @@ impl Keeper {
     /// Nothing is written yet.
     pub fn new(shared: Arc<Shared>, state: StateDirectory) -> Self {
         let progress = Progress { counted: shared.counters().clone(), ..Progress::default() };
-        Keeper { shared, state, turn: Arc::default(), progress: Mutex::new(progress) }
+        Keeper { shared: Mutex::new(shared), state, turn: Arc::default(), progress: Mutex::new(progress) }
+    }
+
+    /// Goes on with what is shared from now on.
+    pub fn follow(&self, shared: Arc<Shared>) {
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = shared;
     }
 
     /// Begins to write, if something has changed that is worth it, and does not wait for it. A disk may take seconds,
@@ -71,26 +76,20 @@ impl Keeper {
 
     /// What is to be written, if something has changed.
     fn changed(&self) -> Option<io::Result<Vec<u8>>> {
-        let has_news = self.shared.discovery.take_changed();
-        let mut pool = self.shared.pool();
-        (pool.take_changed() || has_news).then(|| Ok(to_json(&pool, &self.learnt(), Instant::now(), clock())?))
+        let shared = self.shared();
+        let has_news = shared.discovery.take_changed();
+        let mut pool = shared.pool();
+        (pool.take_changed() || has_news).then(|| Ok(to_json(&pool, &learnt(&shared), Instant::now(), clock())?))
     }
 
     /// What is to be written, if pins have been used since, or something was counted, or the last write failed.
     fn used(&self) -> Option<io::Result<Vec<u8>>> {
-        let (pool, progress, now) = (self.shared.pool(), self.progress(), Instant::now());
+        let shared = self.shared();
+        let (pool, progress, now) = (shared.pool(), self.progress(), Instant::now());
         let is_newer = |used| progress.written.is_none_or(|written| used > written);
         let used = pool.pins.live(now).any(|(_, pin)| pool.pins.is_open(&pin.server) || is_newer(pin.used));
-        let has_counted = *self.shared.counters() != progress.counted;
-        (used || has_counted || progress.failed).then(|| Ok(to_json(&pool, &self.learnt(), now, clock())?))
-    }
-
-    fn learnt(&self) -> Learnt {
-        Learnt {
-            answers: self.shared.discovery.answers(),
-            domain: self.shared.domain.clone(),
-            counters: self.shared.counters().clone(),
-        }
+        let has_counted = *shared.counters() != progress.counted;
+        (used || has_counted || progress.failed).then(|| Ok(to_json(&pool, &learnt(&shared), now, clock())?))
     }
 
     /// One warning, not one for each connection.
@@ -110,9 +109,17 @@ impl Keeper {
         }
     }
 
+    fn shared(&self) -> Arc<Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn learnt(shared: &Shared) -> Learnt {
+    Learnt { answers: shared.discovery.answers(), domain: shared.domain.clone(), counters: shared.counters().clone() }
 }
 
 /// What could not be read again is not written.

@@ -96,7 +96,15 @@ pub struct Running {
 impl Running {
     /// Starts it, and waits until it says what it has bound.
     pub async fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::null());
+        let mut running = Running::spawn(command);
+        running.ready().await;
+        running
+    }
+
+    /// Starts it with its standard input as it is set.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (stderr, kept) = (child.stderr.take().unwrap(), lines.clone());
         std::thread::spawn(move || {
@@ -104,15 +112,20 @@ impl Running {
                 kept.lock().unwrap().push(line);
             }
         });
-        let mut running = Running { child, lines, addresses: Vec::new() };
-        eventually("the daemon is ready, or has ended", || {
-            running.line(" listen=").is_some() || running.child.try_wait().unwrap().is_some()
-        })
-        .await;
-        let ready = running.line("listen=").unwrap_or_else(|| panic!("never ready: {:#?}", running.lines()));
+        Running { child, lines, addresses: Vec::new() }
+    }
+
+    /// Waits until it says what it has bound.
+    pub async fn ready(&mut self) {
+        eventually("the daemon is ready, or has ended", || self.line(" listen=").is_some() || self.has_ended()).await;
+        let ready = self.line("listen=").unwrap_or_else(|| panic!("never ready: {:#?}", self.lines()));
         let list = ready.split_once('[').unwrap().1.rsplit_once(']').unwrap().0;
-        running.addresses = list.split(", ").map(|address| address.trim_matches('"').parse().unwrap()).collect();
-        running
+        self.addresses = list.split(", ").map(|address| address.trim_matches('"').parse().unwrap()).collect();
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Where it listens: its first address.
@@ -150,9 +163,19 @@ impl Running {
         PathBuf::from(format!("/proc/{}/{file}", self.child.id()))
     }
 
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
     /// Sends a signal, and waits for the end.
     pub async fn end(mut self, signal: Signal) -> ExitStatus {
-        kill_process(self.pid(), signal).unwrap();
+        self.signal(signal);
+        self.ended().await
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the daemon has ended", || {
             status = self.child.try_wait().unwrap();

@@ -26,6 +26,8 @@ pub mod raw;
 pub mod server;
 pub mod shim;
 pub mod site;
+pub mod stream;
+pub mod supervisor;
 pub mod tap;
 pub mod tcp;
 pub mod unbound;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use puppet_shim::config::{Config, RoleConfig};
-use puppet_shim::daemon::Daemon;
-use tokio::sync::oneshot;
+use puppet_shim::daemon::{Daemon, Order};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::subscriber::DefaultGuard;
 
@@ -16,7 +16,7 @@ use super::lab::DOMAIN;
 /// The running daemon.
 pub struct Shim {
     addresses: Vec<SocketAddr>,
-    stop: Option<oneshot::Sender<()>>,
+    orders: Option<mpsc::Sender<Order>>,
     task: JoinHandle<()>,
 }
 
@@ -25,12 +25,10 @@ impl Shim {
     pub async fn start(config: Config) -> Self {
         let daemon = Daemon::build(config).await.unwrap();
         let addresses = daemon.addresses().to_vec();
-        // Dropping the sender stops the daemon as a message would.
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(daemon.run(async move {
-            let _ = stopped.await;
-        }));
-        Shim { addresses, stop: Some(stop), task }
+        // Dropping the sender ends the daemon at once.
+        let (orders, heard) = mpsc::channel(1);
+        let task = tokio::spawn(daemon.run(heard));
+        Shim { addresses, orders: Some(orders), task }
     }
 
     /// Where it listens, in the order of the configuration.
@@ -38,9 +36,19 @@ impl Shim {
         &self.addresses
     }
 
-    /// Stops it and waits for its end.
+    /// Tells it to stop in good order.
+    pub async fn begin_to_stop(&self) {
+        self.orders.as_ref().unwrap().send(Order::Stop).await.unwrap();
+    }
+
+    /// Waits for its end.
+    pub async fn stopped(&mut self) {
+        (&mut self.task).await.unwrap();
+    }
+
+    /// Ends it without further ado, and waits for that.
     pub async fn stop(&mut self) {
-        self.stop.take();
+        self.orders.take();
         if !self.task.is_finished() {
             (&mut self.task).await.unwrap();
         }
@@ -108,6 +116,16 @@ impl Bare {
     /// All its addresses, in the order of the configuration.
     pub fn shim_addresses(&self) -> &[SocketAddr] {
         self.shim.addresses()
+    }
+
+    /// Tells the shim to stop in good order.
+    pub async fn begin_to_stop(&self) {
+        self.shim.begin_to_stop().await;
+    }
+
+    /// Waits for its end.
+    pub async fn stopped(&mut self) {
+        self.shim.stopped().await;
     }
 
     /// Stops the shim and waits for its end.

@@ -216,7 +216,7 @@ async fn what_was_kept_comes_back() {
     let kept = old.kept();
     assert_eq!(kept.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
     for (name, kept) in kept {
-        new.restore(&name, kept);
+        new.restore(&name, kept, true);
     }
     let known = unasked(&new, "a").await.unwrap();
     assert!(known.is_from_disk && matches!(known.freshness, Freshness::Cached(_)));
@@ -224,7 +224,7 @@ async fn what_was_kept_comes_back() {
     // Where the clock cannot be believed, the TTL cannot either.
     let doubted = cache();
     let (_, kept) = old.kept().remove(1);
-    doubted.restore("a", Kept { learnt: None, ..kept });
+    doubted.restore("a", Kept { learnt: None, ..kept }, true);
     let known = now(&doubted, "a", Err(failure())).await;
     assert!(known.is_from_disk && known.freshness.is_stale());
 }
