@@ -202,9 +202,11 @@ fn no_bytes_make_the_parser_panic() {
 }
 
 #[test]
-fn the_default_file_changes_nothing() {
+fn the_default_file_changes_one_setting() {
     let accepted = Config::parse(DEFAULT_FILE.as_bytes(), Path::new("puppet-shim.toml")).unwrap();
-    assert_eq!(accepted, Accepted { config: Config::default(), warnings: vec![] });
+    // Whom it is installed for has the sockets, too, and need not carry an idle process.
+    let config = Config { idle_exit: Duration::from_secs(120), ..Config::default() };
+    assert_eq!(accepted, Accepted { config, warnings: vec![] });
 }
 
 #[test]
@@ -223,6 +225,8 @@ fn the_default_file_states_the_defaults() {
     assert_eq!(accepted.config.certname.take().as_deref(), Some("agent01.example.com"));
     let ca_file = accepted.config.certificates.ca_file.take();
     assert_eq!(ca_file.as_deref(), Some(Path::new("/etc/puppetlabs/puppet/ssl/certs/ca.pem")));
+    // The one line that is no comment.
+    assert_eq!(std::mem::take(&mut accepted.config.idle_exit), Duration::from_secs(120));
     assert_eq!(accepted, Accepted { config: Config::default(), warnings: vec![] });
     for table in TABLES {
         for key in table.keys.iter().filter(|key| **key != "role") {
