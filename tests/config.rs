@@ -223,9 +223,11 @@ fn no_bytes_make_the_parser_panic() {
 }
 
 #[test]
-fn the_default_file_changes_nothing() {
+fn the_default_file_changes_one_setting() {
     let accepted = Config::parse(DEFAULT_FILE.as_bytes(), Path::new("puppet-shim.toml")).unwrap();
-    assert_eq!(accepted, Accepted { config: Config::default(), warnings: vec![] });
+    // Whom it is installed for has the sockets, too, and need not carry an idle process.
+    let config = Config { idle_exit: Duration::from_secs(120), ..Config::default() };
+    assert_eq!(accepted, Accepted { config, warnings: vec![] });
 }
 
 #[test]
@@ -247,6 +249,8 @@ fn the_default_file_states_the_defaults() {
     assert_eq!(file(&mut config.certificates.ca_file), "/etc/puppetlabs/puppet/ssl/certs/ca.pem");
     assert_eq!(file(&mut config.dns.trust_anchor), "/etc/puppet-shim/trust-anchor.key");
     assert_eq!(file(&mut config.dns.ca_file), "/etc/ssl/certs/dns-ca.pem");
+    // The one line that is no comment.
+    assert_eq!(std::mem::take(&mut config.idle_exit), Duration::from_secs(120));
     // Nor of these, which depends on what else is written. While that is the default, they are the same.
     let default = Config::default();
     for (role, of_default) in config.roles.iter().zip(&default.roles) {

@@ -1,0 +1,12 @@
+"""The parts of the bench, one noun a file.
+
+built       the packages under test
+image       a Debian as debootstrap makes it, kept from one run to the next
+machine     that Debian, booted
+network     where the machine is, and where its servers are
+server      what is behind the shim: not Puppet's, but it answers
+tunnel      a connection through the shim
+scenario    a scenario's file, and the bench as it sees it
+
+Processes, waiting and verdicts are the lab's, see tests/puppet/lab.
+"""
