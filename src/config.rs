@@ -185,7 +185,8 @@ pub struct DnsConfig {
     pub allow_loopback: bool,
     /// Whether signatures are looked at. Default: [`Dnssec::Off`].
     pub dnssec: Dnssec,
-    /// DNSKEY records in zone file form that are trusted in place of the root's, an absolute path. `None`: the root's.
+    /// DNSKEY records in zone file form that are trusted in addition to the root's, an absolute path. Of a zone's keys the
+    /// key-signing key is enough. `None`: only the root's.
     pub trust_anchor: Option<PathBuf>,
     /// Whom a nameserver that is asked over TLS is trusted by, an absolute path to a PEM file. `None`: the system's
     /// certificates.

@@ -4,14 +4,18 @@
 //! name itself. The first of them that names a server counts, so a site without any SRV record works as it did before.
 //! What DNS said last holds while DNS is ill; after a week or so everything else goes before it, but for the name.
 
+mod anchor;
 pub mod answer;
 pub mod bounds;
 pub mod cache;
 mod distrust;
 pub mod dns;
+mod file;
 pub mod found;
+mod lookup;
 pub mod nameserver;
 mod news;
+mod secrecy;
 pub mod srv;
 
 use std::collections::HashMap;

@@ -212,7 +212,7 @@ fn negative_ttl(none: &NoRecords) -> Duration {
 
 /// The records of this name, and of those that it is an alias for. Whatever else an answer brings has not been asked for,
 /// and nobody vouches for it: a signed answer may have an unsigned stranger in it.
-fn chain<'r>(name: &Name, records: &'r [Record]) -> Vec<&'r Record> {
+pub(super) fn chain<'r>(name: &Name, records: &'r [Record]) -> Vec<&'r Record> {
     let mut names = vec![name];
     while let Some(next) = names.last().and_then(|last| alias(last, records)) {
         if names.contains(&next) {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{Answer, Cname, Failure, Kind, Trouble, read};
+use super::lookup::look_up;
 use super::nameserver::{Nameservers, Server, Standing, order};
 use super::srv::Srv;
 use crate::config::{DnsConfig, Dnssec};
@@ -172,11 +173,8 @@ async fn inquire<T: Kind>(
     dnssec: Dnssec,
 ) -> (usize, Result<Answer<T>, Trouble>) {
     let (server, began) = (&servers[at], Instant::now());
-    let answer = match server.resolver() {
-        Ok(resolver) => {
-            let result = resolver.lookup(name.clone(), T::TYPE).await;
-            read::<T>(&server.label, &name, dnssec, result).map_err(|trouble| server.why(trouble))
-        }
+    let answer = match look_up(server, &name, T::TYPE).await {
+        Ok(result) => read::<T>(&server.label, &name, dnssec, result).map_err(|trouble| server.why(trouble)),
         Err(why) => Err(Trouble::Silent(why)),
     };
     let (now, is_silent) = (Instant::now(), matches!(answer, Err(Trouble::Silent(_))));

@@ -2,26 +2,25 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::dnssec::TrustAnchors;
-use hickory_resolver::{Resolver, TokioResolver};
+use hickory_resolver::{NameServerPool, PoolContext, Resolver, TlsConfig, TokioResolver};
 use resolv_conf::ScopedIp;
-use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::time::Instant;
 
+use super::anchor::{Anchors, Trust};
 use super::answer::Trouble;
-use super::distrust::{Distrust, Wary};
+use super::distrust::Distrust;
+use super::file::{Read, Stamp, stamp};
+use super::secrecy::Secrecy;
 use crate::config::{DnsConfig, Dnssec, Nameserver, Transport};
 
 /// One that was silent while another answered goes last for so long. Then it is asked beside another, once, so that a
@@ -48,7 +47,12 @@ struct Now {
     looked: Instant,
 }
 
-type Stamp = (SystemTime, u64, u64);
+/// What the files that the settings name have come to, for all nameservers of a list.
+struct Files {
+    none: Arc<Anchors>,
+    anchors: Read<Arc<Anchors>>,
+    secrecy: Secrecy,
+}
 
 /// One nameserver, and what is known of it.
 pub(super) struct Server {
@@ -58,7 +62,10 @@ pub(super) struct Server {
     config: DnsConfig,
     /// While somebody asks. Its connections end with it: a nameserver that closes one long after would be traffic in an
     /// idle hour.
-    resolver: Mutex<Weak<TokioResolver>>,
+    resolver: Mutex<(Weak<TokioResolver>, Option<Arc<TrustAnchors>>)>,
+    files: Arc<Files>,
+    /// Whose signatures are trusted. Held while the nameserver is asked for it, so that it is asked once.
+    trust: tokio::sync::Mutex<Option<Arc<Trust>>>,
     /// Until when it goes last.
     silent_until: Mutex<Option<Instant>>,
     /// What was wrong with its certificate, which hickory does not pass on.
@@ -163,6 +170,8 @@ impl Nameservers {
 }
 
 fn all(servers: &[Nameserver], config: &DnsConfig) -> Arc<[Server]> {
+    let files = Files { none: Arc::new(Anchors::none()), anchors: Read::default(), secrecy: Secrecy::default() };
+    let files = Arc::new(files);
     let server = |at: &Nameserver| Server {
         label: match at.transport {
             // As people know it from resolv.conf and from dig.
@@ -172,35 +181,95 @@ fn all(servers: &[Nameserver], config: &DnsConfig) -> Arc<[Server]> {
         at: at.clone(),
         config: config.clone(),
         resolver: Mutex::default(),
+        files: files.clone(),
+        trust: tokio::sync::Mutex::default(),
         silent_until: Mutex::default(),
         distrust: Distrust::default(),
     };
     servers.iter().map(server).collect()
 }
 
-/// What tells one version of a file from the next.
-fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.ino(), meta.len()))
-}
-
 impl Server {
-    /// What asks it. Whoever asks at the same time shares it, and with it a connection.
+    /// What is made of signatures.
+    pub(super) fn dnssec(&self) -> Dnssec {
+        self.config.dnssec
+    }
+
+    /// What asks it, and trusts signatures by these keys; none: looks at no signature. Whoever asks at the same time
+    /// shares it, and with it a connection.
     ///
     /// # Errors
     ///
     /// Why it cannot be asked, in words that follow its name: a file that the settings name is of no use.
-    pub(super) fn resolver(&self) -> Result<Arc<TokioResolver>, String> {
+    pub(super) fn resolver(&self, anchors: Option<&Arc<TrustAnchors>>) -> Result<Arc<TokioResolver>, String> {
         let mut shared = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(resolver) = shared.upgrade() {
+        let is_same = match (&shared.1, anchors) {
+            (Some(its), Some(anchors)) => Arc::ptr_eq(its, anchors),
+            (its, anchors) => its.is_none() && anchors.is_none(),
+        };
+        if is_same && let Some(resolver) = shared.0.upgrade() {
             return Ok(resolver);
         }
-        let resolver = self.build().map(Arc::new).map_err(|why| format!("cannot be asked: {why}"))?;
-        *shared = Arc::downgrade(&resolver);
+        let resolver = Arc::new(self.build(anchors)?);
+        *shared = (Arc::downgrade(&resolver), anchors.cloned());
         Ok(resolver)
     }
 
-    fn build(&self) -> Result<TokioResolver, String> {
+    /// The same for one question.
+    pub(super) fn build(&self, anchors: Option<&Arc<TrustAnchors>>) -> Result<TokioResolver, String> {
+        let (server, mut options) = self.parts();
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+        if let Some(tls) = self.tls()? {
+            builder = builder.with_tls_config(tls);
+        }
+        if let Some(anchors) = anchors {
+            builder = builder.with_trust_anchor(anchors.clone());
+            options.validate = true;
+        }
+        builder.with_options(options).build().map_err(|error| unusable(&error))
+    }
+
+    /// Whose signatures are trusted, as the nameserver has shown no longer ago than that.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub(super) async fn trust(&self, oldest: Duration) -> Result<Arc<Trust>, String> {
+        let file = match &self.config.trust_anchor {
+            Some(path) => {
+                let read = |path: &Path| Anchors::read(path).map(Arc::new);
+                self.files.anchors.get(path, read).map_err(|why| unusable(&why))?
+            }
+            None => self.files.none.clone(),
+        };
+        let mut held = self.trust.lock().await;
+        if let Some(trust) = held.as_ref().filter(|trust| trust.holds(&file, oldest)) {
+            return Ok(trust.clone());
+        }
+        let (server, options) = self.parts();
+        let tls = match self.tls()? {
+            Some(config) => TlsConfig { config },
+            None => TlsConfig::new().map_err(|why| unusable(&why))?,
+        };
+        let context = Arc::new(PoolContext::new(options, tls));
+        let pool = NameServerPool::from_config([server], context, TokioRuntimeProvider::default());
+        // Names outside of these zones wait for that too: some of the time is theirs.
+        let trust = Trust::ask(file, &pool, held.as_deref(), self.config.timeout / 2).await;
+        let trust = Arc::new(trust);
+        *held = Some(trust.clone());
+        Ok(trust)
+    }
+
+    fn tls(&self) -> Result<Option<ClientConfig>, String> {
+        if self.at.transport == Transport::Plain {
+            return Ok(None);
+        }
+        let tls = self.files.secrecy.tls(self.config.ca_file.as_deref(), &self.distrust);
+        tls.map(Some).map_err(|why| unusable(&why))
+    }
+
+    fn parts(&self) -> (NameServerConfig, ResolverOpts) {
         let Nameserver { address, transport } = &self.at;
         let protocols = match transport {
             Transport::Plain => vec![ProtocolConfig::Udp, ProtocolConfig::Tcp],
@@ -214,7 +283,6 @@ impl Server {
             connection.port = address.port();
             connection
         });
-        let server = NameServerConfig::new(address.ip(), true, connections.collect());
         let mut options = ResolverOpts::default();
         options.timeout = self.config.timeout;
         // A packet that is lost is sent again by itself, after a third of a second; a server that has said SERVFAIL need
@@ -225,16 +293,7 @@ impl Server {
         // What an alias leads to counts only if it is seen to.
         options.preserve_intermediates = true;
         options.use_hosts_file = ResolveHosts::Never;
-        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
-        if matches!(transport, Transport::Tls(_)) {
-            builder = builder.with_tls_config(tls(self.config.ca_file.as_deref(), &self.distrust)?);
-        }
-        if self.config.dnssec != Dnssec::Off {
-            builder = builder.with_trust_anchor(Arc::new(anchors(self.config.trust_anchor.as_deref())?));
-            options.validate = true;
-        }
-        builder.with_options(options).build().map_err(|error| error.to_string())
+        (NameServerConfig::new(address.ip(), true, connections.collect()), options)
     }
 
     /// Why it gave no answer, where its certificate is the reason; otherwise as it is said already.
@@ -268,61 +327,8 @@ impl Server {
     }
 }
 
-/// Whom to trust as a nameserver over TLS.
-fn tls(ca_file: Option<&Path>, distrust: &Distrust) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        let unread = |why: &dyn std::fmt::Display| format!("ca_file {} cannot be read: {why}", path.display());
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|why| unread(&why))? {
-            let certificate = certificate.map_err(|why| unread(&why))?;
-            roots.add(certificate).map_err(|why| unread(&why))?;
-        }
-        if roots.is_empty() {
-            return Err(format!("ca_file {} has no certificate in it", path.display()));
-        }
-    } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err("this host has no CA certificates; set [dns] ca_file".into());
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
-    let verifier = Wary { verifier: verifier.map_err(|why| why.to_string())?, distrust: distrust.clone() };
-    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config =
-        versions.map_err(|why| why.to_string())?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    Ok(config.with_no_client_auth())
-}
-
-/// Whose signatures to trust.
-fn anchors(file: Option<&Path>) -> Result<TrustAnchors, String> {
-    let Some(path) = file else { return Ok(TrustAnchors::default()) };
-    let text =
-        fs::read_to_string(path).map_err(|why| format!("trust_anchor {} cannot be read: {why}", path.display()))?;
-    match with_classes(&text).parse::<TrustAnchors>() {
-        Ok(_) if !text.contains("DNSKEY") => Err(format!("trust_anchor {} has no DNSKEY record in it", path.display())),
-        Ok(anchors) => Ok(anchors),
-        Err(why) => Err(format!("trust_anchor {} is no list of DNSKEY records: {why}", path.display())),
-    }
-}
-
-/// The class may be left out in a zone file (RFC 1035 §5.1), and `keymgr` does; hickory wants it.
-fn with_classes(text: &str) -> String {
-    let mut lines = String::with_capacity(text.len() + 16);
-    for line in text.lines() {
-        let words: Vec<_> = line.split_whitespace().collect();
-        match words.iter().position(|word| word.eq_ignore_ascii_case("DNSKEY")) {
-            Some(at) if at > 0 && !words[..at].iter().any(|word| word.eq_ignore_ascii_case("IN")) => {
-                lines.push_str(&words[..at].join(" "));
-                lines.push_str(" IN ");
-                lines.push_str(&words[at..].join(" "));
-            }
-            _ => lines.push_str(line),
-        }
-        lines.push('\n');
-    }
-    lines
+fn unusable(why: &dyn std::fmt::Display) -> String {
+    format!("cannot be asked: {why}")
 }
 
 /// In which order to ask nameservers: those that are well first, and those that were silent last. One that may answer
@@ -406,28 +412,5 @@ mod tests {
         assert_eq!(server.standing(Instant::now()), Standing::Due);
         assert!(server.has_spoken() && !server.has_spoken());
         assert_eq!(server.standing(Instant::now()), Standing::Well);
-    }
-
-    #[test]
-    fn a_class_may_be_left_out() {
-        let text = "; keys\nlab.test. DNSKEY 257 3 13 AAAA\nx. 300 dnskey ( 257\n 3 13 AA )\nroot. IN DNSKEY 257\n";
-        let expected =
-            "; keys\nlab.test. IN DNSKEY 257 3 13 AAAA\nx. 300 IN dnskey ( 257\n 3 13 AA )\nroot. IN DNSKEY 257\n";
-        assert_eq!(with_classes(text), expected);
-    }
-
-    #[test]
-    fn files_that_are_of_no_use_say_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let why = |result: Result<(), String>| result.unwrap_err();
-        assert!(why(tls(Some(&path), &Distrust::default()).map(drop)).contains("cannot be read"));
-        assert!(why(anchors(Some(&path)).map(drop)).contains("cannot be read"));
-        fs::write(&path, "; nothing\n").unwrap();
-        assert!(why(tls(Some(&path), &Distrust::default()).map(drop)).contains("has no certificate in it"));
-        assert!(why(anchors(Some(&path)).map(drop)).contains("has no DNSKEY record in it"));
-        fs::write(&path, "example.test. DNSKEY what\n").unwrap();
-        assert!(why(anchors(Some(&path)).map(drop)).contains("is no list of DNSKEY records"));
-        assert!(anchors(None).is_ok());
     }
 }

@@ -11,6 +11,10 @@ use tempfile::TempDir;
 
 use super::nameserver::{Process, free_address, program, run};
 
+const ALGORITHM: &str = "algorithm=ecdsap256sha256";
+const KSK: [&str; 2] = ["ksk=yes", "zsk=no"];
+const ZSK: [&str; 2] = ["ksk=no", "zsk=yes"];
+
 /// A running knot.
 pub struct Knot {
     address: SocketAddr,
@@ -26,6 +30,10 @@ pub struct Zone {
     /// In zone file form, without SOA and NS.
     records: String,
     signing: Signing,
+    /// Whether one key signs the zone's keys and another one the rest.
+    has_two_keys: bool,
+    /// Whether `.` vouches for its key.
+    has_ds: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +49,7 @@ enum Signing {
 impl Zone {
     /// A zone without signatures.
     pub fn plain(name: &str, records: &str) -> Self {
-        Zone { name: name.into(), records: records.into(), signing: Signing::Off }
+        Zone { name: name.into(), records: records.into(), signing: Signing::Off, has_two_keys: false, has_ds: true }
     }
 
     /// A zone that knot signs.
@@ -52,6 +60,16 @@ impl Zone {
     /// The same with hashed names where it says what there is not, as large zones have it.
     pub fn signed_with_nsec3(name: &str, records: &str) -> Self {
         Zone { signing: Signing::On { nsec3: true }, ..Zone::plain(name, records) }
+    }
+
+    /// The same with a key that signs the zone's keys and another that signs the rest, as knot does by itself.
+    pub fn with_two_keys(self) -> Self {
+        Zone { has_two_keys: true, ..self }
+    }
+
+    /// The same, and nobody above says that it is signed.
+    pub fn without_ds(self) -> Self {
+        Zone { has_ds: false, ..self }
     }
 
     fn is_signed_by_knot(&self) -> bool {
@@ -70,7 +88,10 @@ impl Knot {
         let address = free_address();
         fs::write(config(folder.path()), configuration(folder.path(), address, zones)).unwrap();
         for zone in zones.iter().filter(|zone| zone.is_signed_by_knot()) {
-            keymgr(folder.path(), &[&zone.name, "generate", "algorithm=ecdsap256sha256", "ksk=yes", "zsk=yes"]);
+            let kinds: &[_] = if zone.has_two_keys { &[KSK, ZSK] } else { &[["ksk=yes", "zsk=yes"]] };
+            for [ksk, zsk] in kinds {
+                keymgr(folder.path(), &[&zone.name, "generate", ALGORITHM, ksk, zsk]);
+            }
         }
         let serial = 1;
         for zone in zones {
@@ -104,6 +125,20 @@ impl Knot {
         let folder = self.process.folder();
         fs::write(folder.join(zone.file()), text(folder, &self.zones, &zone, self.serial)).unwrap();
         self.knotc(&["zone-reload", name]);
+    }
+
+    /// Gives a zone another key that signs its records, beside those that it has.
+    pub fn add_zone_key(&self, name: &str) {
+        keymgr(self.process.folder(), &[name, "generate", ALGORITHM, ZSK[0], ZSK[1]]);
+        self.knotc(&["zone-sign", name]);
+    }
+
+    /// Takes its oldest such key away.
+    pub fn drop_zone_key(&self, name: &str) {
+        let keys = keymgr(self.process.folder(), &[name, "list"]);
+        let oldest = keys.lines().find(|line| line.contains(" ZSK ")).and_then(|line| line.split(' ').next());
+        keymgr(self.process.folder(), &[name, "delete", oldest.unwrap()]);
+        self.knotc(&["zone-sign", name]);
     }
 
     /// The key that a signed zone is trusted by, as a record that has neither TTL nor class.
@@ -198,7 +233,7 @@ fn text(folder: &Path, zones: &[Zone], zone: &Zone, serial: u32) -> String {
         format!("$TTL 60\n@ SOA ns.lab.test. root.lab.test. {serial} 3600 600 86400 60\n@ NS ns.lab.test.\n");
     for child in zones.iter().filter(|other| zone.name == "." && other.name != ".") {
         writeln!(text, "{}. NS ns.lab.test.", child.name).unwrap();
-        if child.is_signed_by_knot() {
+        if child.is_signed_by_knot() && child.has_ds {
             text.push_str(&keymgr(folder, &[&child.name, "ds"]));
         }
     }
