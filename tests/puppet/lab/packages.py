@@ -8,8 +8,8 @@ NEEDED = ["iproute2", "knot", "nftables", "puppet-agent", "puppetserver", "tcpdu
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def install_missing():
-    missing = [name for name in NEEDED if not installed(name)]
+def install_missing(needed=NEEDED):
+    missing = [name for name in needed if not installed(name)]
     if not missing:
         return
     print("installing", " ".join(missing), flush=True)
