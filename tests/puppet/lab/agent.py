@@ -26,6 +26,11 @@ class Outcome:
             raise Unmet(f"the agent's run failed: exit {self.code}")
         return self
 
+    def changed_nothing(self):
+        if self.code != 0:
+            raise Unmet(f"the agent's run should have found all as it should be: exit {self.code}")
+        return self
+
     def failed(self):
         if self.code in (0, 2):
             raise Unmet(f"the agent's run should have failed: exit {self.code}")
@@ -84,6 +89,10 @@ class Agent:
         self.runs = []
 
     @property
+    def confdir(self):
+        return self.directory / "puppet"
+
+    @property
     def ca_file(self):
         return self.directory / "ssl" / "certs" / "ca.pem"
 
@@ -99,7 +108,7 @@ class Agent:
 
     def configure(self, settings):
         self.target.mkdir(exist_ok=True)
-        confdir = self.directory / "puppet"
+        confdir = self.confdir
         confdir.mkdir(parents=True, exist_ok=True)
         own = {
             "certname": self.certname,
@@ -114,21 +123,22 @@ class Agent:
         (confdir / "puppet.conf").write_text("\n".join(["[main]", *lines, ""]))
 
     def where(self):
-        return ["--confdir", str(self.directory / "puppet"), "--color", "false"]
+        return ["--confdir", str(self.confdir), "--color", "false"]
 
     def pause(self):
         """A place for the next run to stand still in, see `start`."""
         return Pause(self.target.with_name(f"{self.target.name}-{len(self.runs) + 1}.pause"))
 
-    def start(self, way, *arguments, sources=(), pause=None, **settings):
+    def start(self, way, *arguments, sources=(), pause=None, facts=None, **settings):
         """Begin `puppet agent --test`; the manifest brings `sources`, URLs, into the target directory."""
         self.configure(way.settings | settings)
         log = self.target.with_name(f"{self.target.name}-{len(self.runs) + 1}.log")
-        facts = {"FACTER_lab_sources": ",".join(sources), "FACTER_lab_target": str(self.target)}
+        facts = {"lab_sources": ",".join(sources), "lab_target": self.target} | (facts or {})
+        env = {f"FACTER_{name}": str(value) for name, value in facts.items()}
         if pause:
-            facts["LAB_PAUSE"] = str(pause.directory)
+            env["LAB_PAUSE"] = str(pause.directory)
         argv = self.host.argv("puppet", "agent", "--test", *self.where(), *arguments)
-        self.runs.append(Run(argv, log, facts))
+        self.runs.append(Run(argv, log, env))
         return self.runs[-1]
 
     def run(self, way, *arguments, timeout=120, **rest):

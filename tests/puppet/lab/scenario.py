@@ -70,15 +70,16 @@ class Lab:
         agent.enrol()
         return agent
 
-    def shim(self, way=None, **settings):
-        """The shim, as a context, for one way in and with these settings; the default is all of its defaults."""
+    def shim(self, way=None, config=None, **settings):
+        """The shim, as a context, for one way in and with these settings, or with this file; the default is all of its
+        defaults."""
         host = self.site.network.hosts["agent"]
         directory = self.directory / f"shim-{len(self.shims) + 1}"
         way = way or proxy()
         if self.forward_to:
             shim = ForwarderShim(host, directory, way, settings, self.forward_to)
         else:
-            shim = Shim(host, directory, way, settings)
+            shim = Shim(host, directory, way, settings, config)
         self.shims.append(shim)
         return shim
 

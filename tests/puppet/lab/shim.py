@@ -10,6 +10,7 @@ from lab.evidence import Unmet
 from lab.process import Failure, Process, wait_until
 
 REPOSITORY = Path(__file__).parents[3]
+MODULE = REPOSITORY / "packaging" / "puppet-module"
 FORWARDER = Path(__file__).parent / "forwarder"
 DEFAULT_LISTEN = ["127.0.0.1:8139", "[::1]:8139"]
 
@@ -24,15 +25,19 @@ def binary():
 class Shim:
     """A context: inside it the shim runs for one way in, with these settings on top."""
 
-    def __init__(self, host, directory, way, settings):
+    def __init__(self, host, directory, way, settings, config=None):
         self.host = host
         self.directory = directory
         self.way = way
         self.settings = settings | ({"listen": way.listen} if way.listen else {})
+        # A file that somebody else has written, in place of the settings.
+        self.config = config
         self.process = None
 
     def command(self):
         """Without a setting there is no file either: the defaults have to do."""
+        if self.config:
+            return [binary(), "run", "--config", str(self.config)]
         if not self.settings:
             return [binary(), "run"]
         config = self.directory / "shim.toml"

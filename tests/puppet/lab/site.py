@@ -9,6 +9,7 @@ from lab import plan
 from lab.dns import Dns
 from lab.netns import Network
 from lab.server import CaServer, Server
+from lab.shim import MODULE
 from lab.template import CONF
 from lab.web import Web
 
@@ -52,7 +53,9 @@ class Site:
 
     def set_up_servers(self, undo):
         code = self.directory / "code"
-        shutil.copytree(CONF / "code", code / "environments" / "production")
+        environment = code / "environments" / "production"
+        shutil.copytree(CONF / "code", environment)
+        shutil.copytree(MODULE, environment / "modules" / "puppet_shim")
         for name in plan.SERVERS:
             kind = CaServer if name == "ca" else Server
             server = kind(self.network.hosts[name], self.directory / name, code)
