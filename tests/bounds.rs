@@ -71,7 +71,10 @@ async fn records_of_which_none_may_be_used_are_none() {
     let Answer::Refused(502, reason) = ask(bare.shim(), "puppetca:8140").await else { panic!("reached somebody") };
     let why = "has a port that the role's allow_ports does not have";
     assert!(
-        reason.contains(&format!("; SRV {CA} names only first.evil.test:{} {why}", first.address().port())),
+        reason.contains(&format!(
+            "; SRV {CA} names nothing that may be used: first.evil.test:{} {why}",
+            first.address().port()
+        )),
         "{reason}"
     );
     assert_eq!(first.accepted(), 0);

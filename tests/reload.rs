@@ -163,7 +163,13 @@ async fn dns_is_asked_anew_where_that_is_set_anew() {
     dns.set_srv("_x-puppet-ca._tcp.lab.test", 300, &[(0, 0, server.address().port(), "ca.lab.test")]).await;
     let with = |more: &str| {
         format!(
-            "listen = [\"127.0.0.1:0\"]\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\ncertificates.check = false\n{more}",
+            "listen = [\"127.0.0.1:0\"]
+domain = \"lab.test\"
+dns.servers = [\"{}\"]
+dns.allow_loopback = true
+role.ca.allow_ports = [\"1-65535\"]
+certificates.check = false
+{more}",
             dns.address()
         )
     };

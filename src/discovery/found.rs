@@ -87,7 +87,9 @@ impl Found {
                 format!("; SRV {}: {failure}", step.owner)
             }
             Ok(known) if known.answer.records.is_empty() => format!("; no SRV record {}", step.owner),
-            Ok(_) if !step.refused.is_empty() => format!("; SRV {} names only {}", step.owner, list(&step.refused)),
+            Ok(_) if !step.refused.is_empty() => {
+                format!("; SRV {} names nothing that may be used: {}", step.owner, list(&step.refused))
+            }
             Ok(_) => format!("; SRV {} says that the service is not offered", step.owner),
         });
         steps.collect()
