@@ -91,7 +91,7 @@ enum Servers {
 }
 
 /// A tunnel that is open, by which a run is known to go on.
-struct Pinned {
+pub struct Pinned {
     shared: Arc<Shared>,
     role: Role,
     set: Set,

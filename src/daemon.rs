@@ -250,8 +250,10 @@ impl Daemon {
         let leaves = !matches!(end, Some(Order::Drain));
         let ending =
             Ending { manager: &manager, stop, shared: &self.shared, connections, orders, pulse, leaves, room: 0 };
-        ending.run(&mut self.listeners).await;
+        let pins = ending.run(&mut self.listeners).await;
         self.finish().await;
+        // What is written of a run whose tunnels go on has to say that they are open.
+        drop(pins);
     }
 
     /// What is left to do when nothing is served any more.

@@ -25,7 +25,7 @@ pub struct Left {
     parcel: Parcel,
     report: Report,
     /// Until then its run stays.
-    _pin: Option<Pinned>,
+    pin: Option<Pinned>,
 }
 
 impl Left {
@@ -34,9 +34,10 @@ impl Left {
         &self.parcel
     }
 
-    /// It has been handed over: its story goes on elsewhere.
-    pub fn is_taken(self) {
+    /// It has been handed over: its story goes on elsewhere. To whoever writes down where runs stay, it is still open.
+    pub fn is_taken(self) -> Option<Pinned> {
         self.report.hand_over();
+        self.pin
     }
 }
 
@@ -112,5 +113,5 @@ fn leave(tunnel: Tunnel, pin: Option<Pinned>, report: Report) -> Option<Box<Left
         tunnel: parked,
         ..Label::default()
     };
-    Some(Box::new(Left { parcel: Parcel { client, server, label, held }, report, _pin: pin }))
+    Some(Box::new(Left { parcel: Parcel { client, server, label, held }, report, pin }))
 }

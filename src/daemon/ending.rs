@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{BOUND, Connections, Order, Pulse, begin, until};
-use crate::connection::{Left, Shared};
+use crate::connection::{Left, Pinned, Shared};
 use crate::handover::PARTS;
 use crate::listen::{Listener, Listeners};
 use crate::notify::Notifier;
@@ -48,17 +48,16 @@ enum Event {
 }
 
 impl Ending<'_> {
-    /// Ends it. What is still open when this returns is cut, and its lines say so.
-    pub(super) async fn run(mut self, listeners: &mut Listeners) {
+    /// Ends it. What is still open when this returns is cut, and its lines say so. Gives what keeps the runs of those
+    /// handed over where they are.
+    pub(super) async fn run(mut self, listeners: &mut Listeners) -> Vec<Pinned> {
         self.let_go(listeners).await;
         if self.connections.is_empty() {
-            return;
+            return Vec::new();
         }
         let mut left = Vec::new();
         let ended = self.wait_for_the_young(&mut left).await && self.wait_for_tunnels(&mut left).await;
-        if ended {
-            self.hand_over(left).await;
-        }
+        if ended { self.hand_over(left).await } else { Vec::new() }
     }
 
     /// Accepts no more. What the service manager holds it goes on to hold, and what is ours alone it is to keep; failing
@@ -131,13 +130,13 @@ impl Ending<'_> {
     }
 
     /// Leaves the tunnels to the next process.
-    async fn hand_over(self, left: Vec<Left>) {
-        let mut taken = 0;
+    async fn hand_over(self, left: Vec<Left>) -> Vec<Pinned> {
+        let (mut taken, mut pins) = (0, Vec::new());
         // Of what is over that the manager would say nothing, and close it.
         for (nth, left) in left.into_iter().take(self.room).enumerate() {
             match left.parcel().store(self.manager, nth) {
                 Ok(()) => {
-                    left.is_taken();
+                    pins.extend(left.is_taken());
                     taken += 1;
                 }
                 // Dropping it says that it was cut.
@@ -150,6 +149,7 @@ impl Ending<'_> {
         if taken > 0 {
             tracing::info!(tunnels = taken, "left to the next process");
         }
+        pins
     }
 
     async fn event(&mut self, end: Option<Instant>, left: &mut Vec<Left>) -> Event {
