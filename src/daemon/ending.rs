@@ -51,8 +51,11 @@ impl Ending<'_> {
     /// Ends it. What is still open when this returns is cut, and its lines say so. Gives what keeps the runs of those
     /// handed over where they are.
     pub(super) async fn run(mut self, listeners: &mut Listeners) -> Vec<Pinned> {
-        self.let_go(listeners).await;
+        let has_left_listeners = self.let_go(listeners).await;
         if self.connections.is_empty() {
+            if has_left_listeners {
+                self.be_heard().await;
+            }
             return Vec::new();
         }
         let mut left = Vec::new();
@@ -61,8 +64,8 @@ impl Ending<'_> {
     }
 
     /// Accepts no more. What the service manager holds it goes on to hold, and what is ours alone it is to keep; failing
-    /// that, who is in its queue is served before it goes.
-    async fn let_go(&mut self, listeners: &mut Listeners) {
+    /// that, who is in its queue is served before it goes. Gives whether any was left to the service manager.
+    async fn let_go(&mut self, listeners: &mut Listeners) -> bool {
         let is_ours = |listener: &&Listener| !listener.is_held();
         let store = if self.leaves { self.manager.store() } else { 0 };
         let keeps = store > 0
@@ -82,6 +85,7 @@ impl Ending<'_> {
         let stored = if keeps { listeners.iter().filter(is_ours).count() } else { 0 };
         self.room = store.saturating_sub(stored) / PARTS;
         drop(listeners.remove(|_| true));
+        stored > 0
     }
 
     /// Waits until every connection is a tunnel or has ended, as long as that is worth it. `false`: it is to end at once.
@@ -143,13 +147,19 @@ impl Ending<'_> {
                 Err(error) => tracing::warn!(%error, "cannot leave a tunnel to the next process"),
             }
         }
-        if let Err(error) = self.manager.wait().await {
-            tracing::warn!(%error, "the service manager may not have got everything that is for the next process");
-        }
+        self.be_heard().await;
         if taken > 0 {
             tracing::info!(tunnels = taken, "left to the next process");
         }
         pins
+    }
+
+    /// Waits until the service manager has taken in what it was given: of a process that is gone it would not know whose
+    /// that is.
+    async fn be_heard(&self) {
+        if let Err(error) = self.manager.wait().await {
+            tracing::warn!(%error, "the service manager may not have got everything that is for the next process");
+        }
     }
 
     async fn event(&mut self, end: Option<Instant>, left: &mut Vec<Left>) -> Event {
