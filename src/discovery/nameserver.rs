@@ -33,8 +33,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The nameservers.
 pub(super) struct Nameservers {
     config: DnsConfig,
-    /// `resolv.conf`, where the nameservers are not configured.
-    system: Option<PathBuf>,
+    resolv_conf: PathBuf,
     now: Mutex<Now>,
 }
 
@@ -123,13 +122,15 @@ impl Nameservers {
     /// The configured ones, else those of `resolv.conf`, which is read again when it has changed: a host may get its
     /// network after us. The search list is the file's, whoever the nameservers are.
     pub(super) fn new(config: &DnsConfig, resolv_conf: &Path) -> Self {
-        let system = config.servers.is_empty().then(|| resolv_conf.to_owned());
-        let stamp = system.as_deref().and_then(stamp);
+        let stamp = stamp(resolv_conf);
         let ResolvConf { servers, search } = ResolvConf::read(resolv_conf);
-        let servers =
-            if system.is_some() { servers.into_iter().map(Nameserver::from).collect() } else { config.servers.clone() };
+        let servers = if config.servers.is_empty() {
+            servers.into_iter().map(Nameserver::from).collect()
+        } else {
+            config.servers.clone()
+        };
         let now = Now { servers: all(&servers, config), search: search.into(), stamp, looked: Instant::now() };
-        Nameservers { config: config.clone(), system, now: Mutex::new(now) }
+        Nameservers { config: config.clone(), resolv_conf: resolv_conf.to_owned(), now: Mutex::new(now) }
     }
 
     /// Those to ask now.
@@ -142,10 +143,10 @@ impl Nameservers {
         self.lock().search.clone()
     }
 
-    /// Reads `resolv.conf` again where it has changed. Gives whether it has: what one nameserver did says nothing of
-    /// another.
+    /// Reads `resolv.conf` again where it has changed. Gives whether others are to be asked from now on: what one
+    /// nameserver did says nothing of another.
     pub(super) fn look(&self) -> bool {
-        let Some(path) = &self.system else { return false };
+        let path = &self.resolv_conf;
         let mut now = self.lock();
         if now.looked.elapsed() < LOOK {
             return false;
@@ -156,9 +157,14 @@ impl Nameservers {
             return false;
         }
         let ResolvConf { servers, search } = ResolvConf::read(path);
+        now.stamp = stamp;
+        if !self.config.servers.is_empty() {
+            tracing::info!(file = %path.display(), ?search, "read again; the nameservers are configured");
+            now.search = search.into();
+            return false;
+        }
         tracing::info!(file = %path.display(), nameservers = ?servers, ?search, "read again");
         let servers: Vec<Nameserver> = servers.into_iter().map(Nameserver::from).collect();
-        now.stamp = stamp;
         now.servers = all(&servers, &self.config);
         now.search = search.into();
         true
@@ -377,9 +383,10 @@ mod tests {
         }
         let own = SocketAddr::from(([192, 0, 2, 9], 53)).into();
         let nameservers = Nameservers::new(&DnsConfig { servers: vec![own], ..DnsConfig::default() }, &path);
-        fs::write(&path, "nameserver 192.0.2.3\n").unwrap();
+        fs::write(&path, "nameserver 192.0.2.3\nsearch other.test\n").unwrap();
         tokio::time::advance(LOOK).await;
         assert!(!nameservers.look());
+        assert_eq!(*nameservers.search(), ["other.test"], "the search list is the file's all the same");
         assert_eq!(labels(&nameservers), ["192.0.2.9:53"], "configured ones stay");
     }
 

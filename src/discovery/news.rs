@@ -11,7 +11,10 @@ use crate::host::HostPort;
 pub(super) fn tell_of_service(owner: &str) -> impl FnOnce(News<Srv>) + Send + 'static {
     let owner = owner.to_owned();
     move |news| match news {
-        News::Changed { before, now, .. } => {
+        News::Changed { before, now, is_well_again } => {
+            if is_well_again {
+                tracing::info!(owner, "DNS answers again");
+            }
             let (before, now) = (servers_of(&before.records), servers_of(&now.records));
             let (added, removed) = (without(&now, &before), without(&before, &now));
             // Weights and priorities are not worth a line.

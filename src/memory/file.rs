@@ -242,10 +242,13 @@ fn cut(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
     use super::*;
     use crate::dial::{Did, Try};
+    use crate::discovery::answer::Answer;
+    use crate::discovery::cache::Kept;
     use crate::role::Role;
 
     const HOLD: Duration = Duration::from_secs(300);
@@ -477,7 +480,15 @@ mod tests {
             let set = Set::from_servers(vec![server.clone(); 4]);
             pool.open(&Role::new("compile"), &set, &server, false, now);
         }
-        let json = to_json(&pool, &Learnt::default(), now, wall).unwrap();
+        let mut learnt = Learnt::default();
+        let record = format!("65535 65535 65535 {label}.{label}.{label}.{label}");
+        for n in 0..1024 {
+            let records = vec![record.parse().unwrap(); 60];
+            let (ttl, from) = (SECOND, "192.0.2.1:53".into());
+            let answer = Arc::new(Answer { records, ttl, from, is_vague: false });
+            learnt.answers.services.push((format!("{n}.{label}"), Kept { answer, learnt: Some(now) }));
+        }
+        let json = to_json(&pool, &learnt, now, wall).unwrap();
         assert!(json.len() as u64 <= LIMIT, "{}", json.len());
         restore(&json, &mut empty(), now, wall).unwrap();
     }
