@@ -7,6 +7,7 @@
 mod configured;
 mod of;
 mod problem;
+pub mod prometheus;
 mod roles;
 
 use serde::{Deserialize, Serialize};
