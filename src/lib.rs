@@ -17,6 +17,7 @@ pub mod config;
 pub mod daemon;
 pub mod log;
 pub mod reload;
+pub mod runtime;
 pub mod state;
 
 pub mod handover;
