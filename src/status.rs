@@ -5,7 +5,9 @@
 //! not know of is its type's default; one that only a newer one knows is passed over.
 
 mod configured;
+pub mod fact;
 mod idle;
+mod mode;
 mod of;
 mod problem;
 pub mod prometheus;

@@ -53,6 +53,14 @@ pub fn from_state(found: &InForce, state: &StateDirectory) -> Status {
     };
     let mut status = parts.status(&clocks);
     status.listeners = found.config.listen.iter().map(|addr| listener(*addr, &listening)).collect();
+    if status.listeners.iter().all(|listener| listener.state == ListenerState::Closed) {
+        status.problems.push(Problem {
+            severity: ProblemSeverity::Error,
+            about: "listener".into(),
+            message: "no process runs, and nobody listens: an agent that is told to come here cannot connect".into(),
+            help: Some("`systemctl enable --now puppet-shim.socket`".into()),
+        });
+    }
     if let Some(forgotten) = forgotten {
         status.problems.push(Problem {
             severity: ProblemSeverity::Warning,
@@ -61,6 +69,7 @@ pub fn from_state(found: &InForce, state: &StateDirectory) -> Status {
             help: Some("ask as root, or remove the file where it is damaged".into()),
         });
     }
+    status.problems.sort_by_key(|problem| problem.severity);
     status
 }
 
