@@ -7,6 +7,7 @@ mod file;
 mod findings;
 mod keys;
 mod nameserver;
+mod provenance;
 mod roles;
 mod rules;
 mod section;
@@ -28,6 +29,7 @@ use crate::role::Role;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use file::{Accepted, Rejected};
 pub use keys::{TABLES, Table};
+pub use provenance::{Provenance, RejectedReload};
 pub(crate) use source::missing;
 pub use source::{InForce, Origin, default_file, in_force};
 

@@ -15,14 +15,14 @@ use tokio::time::{Instant, sleep_until};
 pub use self::change::{Change, Changed};
 use self::ending::Ending;
 use crate::check::Checks;
-use crate::config::Config;
+use crate::config::{Config, Provenance};
 use crate::connection::{Left, Shared, resume, serve};
 use crate::discovery::Discovery;
 use crate::discovery::dns::Dns;
 use crate::domain::{self, HostDomain};
 use crate::handover::{Parcel, unpack};
 use crate::inherited::{BOUND, Inherited, assign};
-use crate::listen::{Accepted, BindError, Listener, Listeners};
+use crate::listen::{Accepted, BindError, Door, Listener, Listeners};
 use crate::memory::{self, Keeper};
 use crate::notify::{News, Notifier};
 use crate::pool::Pool;
@@ -144,7 +144,7 @@ impl Daemon {
             tracing::info!("not leaving when idle, whatever idle_exit says: systemd does not hold every listener");
         }
         let listeners = Listeners::new(listeners);
-        let addresses = listeners.addresses();
+        let (addresses, doors) = (listeners.addresses(), Door::all(&listeners, &failed));
         let mut pool = Pool::new(config.timeouts.pin);
         let learnt = state.as_ref().map(|state| memory::recall(state, &mut pool)).unwrap_or_default();
         let Site { table, discovery, key, domain: found } = Site::new(&config, learnt.domain.as_ref());
@@ -162,10 +162,20 @@ impl Daemon {
             counters: Arc::new(Mutex::new(learnt.counters)),
             checks,
             listeners: addresses.clone(),
+            doors,
+            history: Arc::new(Mutex::new(learnt.history)),
+            gauge: Arc::default(),
+            started: Instant::now(),
+            provenance: Arc::default(),
         });
         let keeper = state.map(|state| Arc::new(Keeper::new(shared.clone(), state)));
         let (parcels, status) = (unpack(parts, &manager), String::new());
         Ok(Daemon { listeners, addresses, uses_default_listeners, leaves, shared, keeper, manager, status, parcels })
+    }
+
+    /// Where it says that its configuration came from. To be told, and again whenever that changes.
+    pub fn provenance(&self) -> Arc<Mutex<Provenance>> {
+        self.shared.provenance.clone()
     }
 
     /// What `systemctl status` is to show.

@@ -59,4 +59,8 @@ pub mod tunnel;
 
 pub mod counters;
 pub mod error;
+pub mod gauge;
+pub mod history;
+pub mod moment;
 pub mod report;
+pub mod status;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
-use crate::config::{self, Config, Diagnostic, InForce, Severity};
+use crate::config::{self, Config, Diagnostic, InForce, Provenance, Severity};
 use crate::daemon::{BuildError, Change, Changed, Daemon, Order, Site};
 use crate::inherited::Inherited;
 use crate::log::{self, Style};
@@ -104,6 +104,8 @@ async fn serve(
     if !daemon.uses_default_listeners() {
         found.accept(state).iter().for_each(say);
     }
+    let provenance = daemon.provenance();
+    tell(&provenance, |told| *told = Provenance::of(found, memory::clock()));
     let (order, orders) = mpsc::channel(1);
     for (signal, end) in [(terminate, (|| Order::Stop) as fn() -> Order), (interrupt, || Order::Drain)] {
         if let Ok(signal) = signal {
@@ -111,7 +113,7 @@ async fn serve(
         }
     }
     if let Ok(hangup) = hangup {
-        tokio::spawn(reload_at(hangup, order.clone(), args.clone(), state.clone(), manager));
+        tokio::spawn(reload_at(hangup, order.clone(), args.clone(), state.clone(), provenance, manager));
     }
     let status = status(found, daemon.addresses());
     daemon.with_status(status).run(orders).await;
@@ -142,19 +144,25 @@ async fn reload_at(
     order: mpsc::Sender<Order>,
     args: RunArgs,
     state: StateDirectory,
+    provenance: Arc<Mutex<Provenance>>,
     manager: Arc<Notifier>,
 ) {
     while hangup.recv().await.is_some() {
         manager.tell(News::Reloading);
         // Otherwise it stops, and has said so.
-        if let Some(status) = reload(&order, &args, &state).await {
+        if let Some(status) = reload(&order, &args, &state, &provenance).await {
             manager.tell(News::Ready(&status));
         }
     }
 }
 
 /// Does so. Gives what `systemctl status` is to show.
-async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirectory) -> Option<String> {
+async fn reload(
+    order: &mpsc::Sender<Order>,
+    args: &RunArgs,
+    state: &StateDirectory,
+    provenance: &Mutex<Provenance>,
+) -> Option<String> {
     // A disk may be slow, and the host's own DNS is asked for the domain: not on the thread that carries the tunnels.
     let (file, kept) = (args.config.clone(), state.clone());
     let read = spawn_blocking(move || {
@@ -168,6 +176,7 @@ async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirect
     let Some(site) = site else {
         let why = "the configuration that was to be read again cannot be used; going on as before";
         tracing::error!("{why}");
+        tell(provenance, |told| told.reject(&found, memory::clock()));
         return Some(why.into());
     };
     raise_descriptor_limit(&found.config);
@@ -175,6 +184,7 @@ async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirect
     let change = Change { config: found.config.clone(), site, done };
     order.send(Order::Change(Box::new(change))).await.ok()?;
     let Changed { addresses, keeps_listeners } = changed.await.ok()?;
+    tell(provenance, |told| *told = Provenance::of(&found, memory::clock()));
     let status = status(&found, &addresses);
     if !keeps_listeners {
         let state = state.clone();
@@ -182,6 +192,11 @@ async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirect
         kept.ok().flatten().iter().for_each(say);
     }
     Some(status)
+}
+
+/// For who asks for the status.
+fn tell(provenance: &Mutex<Provenance>, what: impl FnOnce(&mut Provenance)) {
+    what(&mut provenance.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// Two descriptors for each connection, more while it is not decided which server gets it; the usual soft limit of 1024
