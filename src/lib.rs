@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod log;
+pub mod puppet;
 pub mod reload;
 pub mod runtime;
 pub mod state;

@@ -1,0 +1,223 @@
+//! The Puppet agent on this host, as `puppet config` tells of it.
+//!
+//! Its files are never parsed here: which of them count, in which section, with which defaults, is Puppet's to say, and
+//! differs between packages and versions.
+
+mod value;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// Where packages put it: those of Puppet and of `OpenVox`, then Debian's. If both are there, the first is whose service
+/// runs: Debian's cannot be installed beside it without a conflict over `puppet.service`.
+const COMMANDS: [&str; 2] = ["/opt/puppetlabs/bin/puppet", "/usr/bin/puppet"];
+
+/// Names another one, for a host where neither of [`COMMANDS`] is the agent's.
+pub const COMMAND_VARIABLE: &str = "PUPPET_SHIM_PUPPET";
+
+/// What the agent's service reads into its environment (`EnvironmentFile=` of `puppet.service`, and the init script of old).
+pub const ENVIRONMENT_FILES: [&str; 3] = ["/etc/sysconfig/puppetagent", "/etc/sysconfig/puppet", "/etc/default/puppet"];
+
+/// The `puppet` command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Puppet {
+    command: PathBuf,
+}
+
+/// Values of Puppet's settings, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings(BTreeMap<String, String>);
+
+/// Why Puppet could not be asked, or did not do as it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum PuppetError {
+    /// There is none.
+    #[error("there is no puppet command: {} {}; install the agent, or name it in {COMMAND_VARIABLE}", .0.join(", "), if .0.len() == 1 { "is not there" } else { "are not there" })]
+    Absent(Vec<String>),
+    /// It cannot be started.
+    #[error("{} cannot be started: {why}", .command.display())]
+    NotStarted {
+        /// Which command.
+        command: PathBuf,
+        /// What the kernel says.
+        why: io::Error,
+    },
+    /// It says that something is wrong, in its own words.
+    #[error("`{call}`: {said}")]
+    Failed {
+        /// As typed.
+        call: String,
+        /// Its error lines, without colours.
+        said: String,
+    },
+}
+
+impl Puppet {
+    /// The one in [`COMMAND_VARIABLE`], else the agent's of this host.
+    pub fn find() -> Result<Self, PuppetError> {
+        if let Some(command) = env::var_os(COMMAND_VARIABLE).filter(|command| !command.is_empty()) {
+            return Self::first([Path::new(&command)]);
+        }
+        Self::first(COMMANDS.map(Path::new))
+    }
+
+    fn first<'a>(commands: impl IntoIterator<Item = &'a Path>) -> Result<Self, PuppetError> {
+        let mut absent = Vec::new();
+        for command in commands {
+            if command.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0) {
+                return Ok(Puppet { command: command.to_owned() });
+            }
+            absent.push(command.display().to_string());
+        }
+        Err(PuppetError::Absent(absent))
+    }
+
+    /// The command's path.
+    pub fn command(&self) -> &Path {
+        &self.command
+    }
+
+    /// What these settings are for `section` (`main`, or `agent`, which has what `main` says unless it says otherwise).
+    /// Blocks for the seconds that Puppet takes to start.
+    pub fn settings(&self, section: &str, names: &[&str]) -> Result<Settings, PuppetError> {
+        let mut args = vec!["config", "print", "--section", section, "--render-as", "json"];
+        args.extend_from_slice(names);
+        let output = self.run(&args)?;
+        let object = serde_json::from_slice(&output.stdout);
+        let Ok(Value::Object(object)) = object else { return Err(self.failed(&args, &output)) };
+        Ok(Settings(object.iter().map(|(name, value)| (name.clone(), value::text(value))).collect()))
+    }
+
+    /// Writes a setting to `puppet.conf`, as an administrator would. Blocks likewise.
+    pub fn set(&self, section: &str, name: &str, value: &str) -> Result<(), PuppetError> {
+        self.run(&["config", "set", "--section", section, name, value]).map(drop)
+    }
+
+    /// Takes a setting out of `puppet.conf`; one that is not there is no error. Blocks likewise.
+    pub fn delete(&self, section: &str, name: &str) -> Result<(), PuppetError> {
+        self.run(&["config", "delete", "--section", section, name]).map(drop)
+    }
+
+    fn run(&self, args: &[&str]) -> Result<Output, PuppetError> {
+        let output = Command::new(&self.command)
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|why| PuppetError::NotStarted { command: self.command.clone(), why })?;
+        // It ends with 0 even where it could not read puppet.conf, and goes on with its defaults.
+        if output.status.success() && value::errors(&output.stderr).is_empty() {
+            Ok(output)
+        } else {
+            Err(self.failed(args, &output))
+        }
+    }
+
+    fn failed(&self, args: &[&str], output: &Output) -> PuppetError {
+        let mut said = value::errors(&output.stderr);
+        if said.is_empty() {
+            said = format!("it ended with {} and said nothing that is understood", output.status);
+        }
+        PuppetError::Failed { call: self.call(args), said }
+    }
+
+    /// The command as one would type it.
+    pub fn call(&self, args: &[impl AsRef<OsStr>]) -> String {
+        let command = self.command.display().to_string();
+        let mut words = vec![value::quoted(&command)];
+        words.extend(args.iter().map(|arg| value::quoted(&arg.as_ref().to_string_lossy())));
+        words.join(" ")
+    }
+}
+
+impl Settings {
+    /// The setting's value; `None` where it has none, which Puppet writes as nothing or, for the proxy's, `none`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty() && *value != "none")
+    }
+
+    /// The setting's value where that is a number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.get(name)?.parse().ok()
+    }
+
+    /// Whether it is on.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.get(name) == Some("true")
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Settings {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(settings: I) -> Self {
+        Settings(settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use super::*;
+
+    /// While one test writes its command no other may start one: the child would have the file open, and "text file busy"
+    /// would be the end of the first.
+    static ONE: Mutex<()> = Mutex::new(());
+
+    /// A command that does as told by `script`.
+    fn fake(script: &str) -> ((MutexGuard<'static, ()>, tempfile::TempDir), Puppet) {
+        let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().unwrap();
+        let command = folder.path().join("puppet");
+        fs::write(&command, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+        ((turn, folder), Puppet { command })
+    }
+
+    #[test]
+    fn reads_settings() {
+        let (_folder, puppet) = fake(
+            r#"[ "$*" = "config print --section agent --render-as json server server_list" ] || exit 9
+echo '{"server":"puppet","ca_port":8140,"use_srv_records":true,"sourceaddress":null,"http_proxy_host":"none","server_list":[["a","1"],["b"]]}'"#,
+        );
+        let settings = puppet.settings("agent", &["server", "server_list"]).unwrap();
+        assert_eq!(settings.get("server"), Some("puppet"));
+        assert_eq!(settings.number("ca_port"), Some(8140));
+        assert!(settings.is_on("use_srv_records"));
+        assert_eq!(settings.get("server_list"), Some("a:1,b"));
+        for name in ["sourceaddress", "http_proxy_host", "never_asked_for"] {
+            assert_eq!(settings.get(name), None, "{name}");
+        }
+    }
+
+    /// As Puppet 7.23 does with a puppet.conf that it cannot read.
+    #[test]
+    fn an_error_counts_even_with_exit_code_0() {
+        let (_folder, puppet) =
+            fake(r#"printf '\033[1;31mError: Could not parse x\033[0m\n' >&2; echo '{"server":"puppet"}'"#);
+        let error = puppet.settings("main", &["server"]).unwrap_err().to_string();
+        assert!(error.ends_with(": Could not parse x"), "{error}");
+        assert!(!error.contains('\x1b'));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        for script in ["echo nonsense", "exit 3"] {
+            let (_folder, puppet) = fake(script);
+            let error = puppet.settings("main", &["server"]).unwrap_err().to_string();
+            assert!(error.contains("config print --section main --render-as json server"), "{error}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_not_there() {
+        let error = Puppet::first(["/nowhere/puppet", "/"].map(Path::new)).unwrap_err().to_string();
+        assert!(error.starts_with("there is no puppet command: /nowhere/puppet, / are not there"), "{error}");
+    }
+}
