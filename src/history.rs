@@ -249,20 +249,20 @@ impl History {
         self.roles.entry(role.to_owned()).or_default()
     }
 
-    fn served(&mut self, role: &str, server: &str, at: Moment) -> &mut Served {
-        let at_hand = self.servers.iter().position(|served| served.role == role && served.server == server);
+    fn served(&mut self, role: &str, name: &str, at: Moment) -> &mut Served {
+        let at_hand = self.servers.iter().position(|known| known.role == role && known.server == name);
         let index = at_hand.unwrap_or_else(|| {
             if self.servers.len() >= SERVERS
-                && let Some((oldest, _)) = self.servers.iter().enumerate().min_by_key(|(_, served)| served.used)
+                && let Some((oldest, _)) = self.servers.iter().enumerate().min_by_key(|(_, known)| known.used)
             {
                 self.servers.swap_remove(oldest);
             }
-            self.servers.push(Served { role: role.into(), server: server.into(), ..Served::default() });
+            self.servers.push(Served { role: role.into(), server: name.into(), ..Served::default() });
             self.servers.len() - 1
         });
-        let served = &mut self.servers[index];
-        served.used = at;
-        served
+        let known = &mut self.servers[index];
+        known.used = at;
+        known
     }
 }
 
@@ -332,6 +332,21 @@ mod tests {
         Outcome::Refused { error: Error::new(Kind::Unreachable, why), told: Told::Status(502) }
     }
 
+    impl History {
+        /// One in which there is no room left.
+        pub(crate) fn full() -> Self {
+            let mut history = History::default();
+            for n in 0..2 * SERVERS {
+                let tries = vec![tried(&format!("s{n}.test:1"), Did::Answer)];
+                let mut report = ended(tries, refused(&"x".repeat(5000)));
+                report.role = Some(Role::new(&format!("r{n}")));
+                report.dns = Some("d".repeat(5000));
+                history.note(&report, &clocks(n as u64));
+            }
+            history
+        }
+    }
+
     #[test]
     fn a_connection_says_who_got_it_and_what_the_others_did() {
         let mut history = History::default();
@@ -387,12 +402,7 @@ mod tests {
 
     #[test]
     fn nothing_piles_up() {
-        let mut history = History::default();
-        for n in 0..2 * SERVERS {
-            let mut report = ended(vec![tried(&format!("s{n}.test:1"), Did::Answer)], refused(&"x".repeat(5000)));
-            report.role = Some(Role::new(&format!("r{n}")));
-            history.note(&report, &clocks(n as u64));
-        }
+        let history = History::full();
         assert_eq!((history.recent().count(), history.roles.len(), history.servers.len()), (RECENT, ROLES, SERVERS));
         assert!(history.latest("r0").is_none() && history.latest(&format!("r{}", 2 * SERVERS - 1)).is_some());
         assert!(history.recent().all(|connection| connection.end.chars().count() <= WORDS + 3));

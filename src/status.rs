@@ -5,10 +5,16 @@
 //! not know of is its type's default; one that only a newer one knows is passed over.
 
 mod configured;
+pub mod fact;
+mod idle;
+mod mode;
 mod of;
 mod problem;
 pub mod prometheus;
+mod query;
 mod roles;
+mod socket;
+pub mod table;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +30,9 @@ use crate::moment::{Clocks, Moment};
 use crate::pool::Pool;
 use crate::role::Table;
 
+pub use self::idle::from_state;
+pub use self::query::{PATIENCE, QueryError, query, query_within};
+pub use self::socket::StatusSocket;
 pub use crate::history::{Connection, Ending, Fault};
 
 /// Everything.
@@ -36,6 +45,8 @@ pub struct Status {
     pub at: Moment,
     /// The daemon's process. Absent: none runs, and the rest is what the state directory knows.
     pub process: Option<Process>,
+    /// Whether none could be asked, since there is to be no socket for it: then one may run all the same.
+    pub is_unasked: bool,
     /// What needs a human, and what one might want to know; the worst first.
     pub problems: Vec<Problem>,
     /// Where it listens, or should.
