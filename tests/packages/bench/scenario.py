@@ -62,7 +62,7 @@ class Bench:
         """A machine that has never seen the package and is not booted, and a server that it will reach."""
         self.undo.callback(self.network.down)
         self.network.up(self.ipv6)
-        self.server = Server(self.network.servers)
+        self.server = Server(self.network.servers, network.SERVERS)
         self.undo.callback(self.server.close)
         self.machine = Machine(image(), self.directory / "machine", self.network.machine)
         self.undo.callback(self.machine.down)
@@ -101,13 +101,13 @@ class Bench:
 
     def tunnel(self, **where):
         """A connection through the shim, in which bytes go both ways."""
-        return tunnel.Tunnel(self.network.machine, **where)
+        return tunnel.Tunnel(self.machine.namespace, **where)
 
     def traffic(self, through):
         return tunnel.Traffic(through)
 
     def knocking(self):
-        return tunnel.Knocking(self.network.machine)
+        return tunnel.Knocking(self.machine.namespace)
 
     def works(self, **where):
         """A connection made now reaches the server."""

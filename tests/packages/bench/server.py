@@ -9,7 +9,7 @@ import ssl
 import threading
 from pathlib import Path
 
-from bench.network import SERVERS
+from lab.process import run
 
 PORT = 8140
 
@@ -21,11 +21,11 @@ HELLO = (Path(__file__).parents[2] / "hello" / "openssl.bin").read_bytes()
 
 
 class Server:
-    def __init__(self, namespace):
+    def __init__(self, namespace, address):
         # With a certificate, it is shown to who says hello in another way.
         self.tls = None
         with namespace.entered():
-            self.socket = socket.create_server((SERVERS, PORT), backlog=256)
+            self.socket = socket.create_server((address, PORT), backlog=256)
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -51,6 +51,14 @@ class Server:
         # Wakes `accept`, which closing alone does not.
         self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
+
+
+def certified(directory, name):
+    """A certificate for this name that nobody else vouches for, and its key."""
+    certificate, key = (directory / f"{name}.{kind}" for kind in ("pem", "key"))
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+         "-addext", f"subjectAltName=DNS:{name.replace(' ', '-')}", "-keyout", str(key), "-out", str(certificate)])
+    return certificate, key
 
 
 def echo(connection):
