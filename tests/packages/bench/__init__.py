@@ -9,6 +9,7 @@ site        where what is behind it is Puppet's: the lab's servers
 agent       Debian's agent in the machine, for these
 repository  a repository for apt, in the machine
 tunnel      a connection through the shim
+execution   when a program of the machine's begins
 scenario    a scenario's file, and the bench as it sees it
 
 Processes, waiting and verdicts are the lab's, see tests/puppet/lab.

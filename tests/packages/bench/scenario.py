@@ -92,6 +92,11 @@ class Bench:
         self.machine.install(self.package.deb)
         return self.machine
 
+    def server_at_lab(self, host):
+        """The bench's own server on a host of the lab's."""
+        self.server = Server(self.lab(servers=False).network.hosts[host].namespace, plan.ipv4(host))
+        self.undo.callback(self.server.close)
+
     def agent(self, name, home=None, **settings):
         """An agent in the machine, which is at the lab, with a certificate that it got through the shim."""
         agent = Agent(self.machine, name, self.directory, home)

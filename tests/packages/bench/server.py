@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
 
 from lab.process import run
@@ -22,6 +23,8 @@ HELLO = (Path(__file__).parents[2] / "hello" / "openssl.bin").read_bytes()
 
 class Server:
     def __init__(self, namespace, address):
+        # The monotonic clock at the first byte of the last hello that was the bench's.
+        self.reached = None
         # With a certificate, it is shown to who says hello in another way.
         self.tls = None
         with namespace.entered():
@@ -41,10 +44,12 @@ class Server:
     def serve(self, connection):
         with connection, contextlib.suppress(OSError):
             # Two hellos differ soon.
+            began = connection.recv(1, socket.MSG_PEEK) and time.monotonic()
             if self.tls and connection.recv(16, socket.MSG_PEEK | socket.MSG_WAITALL) != HELLO[:16]:
                 with self.tls.wrap_socket(connection, server_side=True) as shown:
                     shown.recv(1)
             else:
+                self.reached = began
                 echo(connection)
 
     def close(self):
