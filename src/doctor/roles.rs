@@ -1,0 +1,272 @@
+//! Each role: whom the agent asks it for, and where its servers come from.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::agent::Endpoint;
+use super::finding::Finding;
+use super::server::nameservers;
+use super::way::Way;
+use crate::config::RoleConfig;
+use crate::daemon::Site;
+use crate::discovery::{Found, Source, Target};
+use crate::host::{Host, HostPort};
+use crate::role::{Asked, Role, Row, Via};
+
+/// For DNS to name a role's servers.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Puppet's `serverport`.
+const SERVER_PORT: u16 = 8140;
+
+/// The role whose servers sign certificates.
+const CA: &str = "ca";
+
+/// A name by which the agent asks for a role.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    /// Whom.
+    pub(super) endpoint: Endpoint,
+    /// The one server that it means, where the name is a target's.
+    pub(super) only: Option<HostPort>,
+}
+
+/// A role as it is to be looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Plan<'t> {
+    /// Which.
+    pub(super) role: &'t RoleConfig,
+    /// By which names the agent asks for it.
+    pub(super) asked: Vec<Asking>,
+    /// Its servers; `None`: DNS has kept us waiting.
+    pub(super) found: Option<Found>,
+}
+
+/// Which roles the agent asks for, and their servers; and what is wrong with the names.
+pub(super) async fn plan<'s>(site: &'s Site, endpoints: &[Endpoint], way: Way) -> (Vec<Plan<'s>>, Vec<Finding>) {
+    let roles = site.table.roles();
+    let mut asked: Vec<Vec<Asking>> = roles.iter().map(|_| Vec::new()).collect();
+    let mut findings = Vec::new();
+    for endpoint in endpoints.iter().filter(|endpoint| !endpoint.is_this_host()) {
+        match role_of(site, endpoint, way).await {
+            Ok((role, only)) => {
+                if let Some(at) = roles.iter().position(|known| known.role == role.role) {
+                    asked[at].push(Asking { endpoint: endpoint.clone(), only });
+                }
+            }
+            Err(finding) => findings.push(finding.unless(way == Way::Past)),
+        }
+    }
+    let plans = roles.iter().zip(asked).map(|(role, asked)| async move {
+        let found = timeout(PATIENCE, site.discovery.servers(&site.table, role, &as_asked(site, role, &asked))).await;
+        Plan { role, asked, found: found.ok() }
+    });
+    (join_all(plans).await, findings)
+}
+
+/// As the agent asks for it, or would.
+fn as_asked(site: &Site, role: &RoleConfig, asked: &[Asking]) -> Asked {
+    let first = asked.iter().find(|asking| asking.only.is_none()).map(|asking| &asking.endpoint);
+    let own = || role_names(role, site.table.domain()).into_iter().last();
+    Asked {
+        via: Via::Connect,
+        host: first.map(|endpoint| endpoint.host.clone()).or_else(own),
+        port: first.map_or(SERVER_PORT, |endpoint| endpoint.port),
+    }
+}
+
+/// A role's names, each bare and, last, under the domain.
+pub(super) fn role_names(role: &RoleConfig, domain: Option<&str>) -> Vec<Host> {
+    let bare = role.names.iter().cloned().map(Host::Name);
+    let short = role.names.iter().filter(|name| !name.contains('.'));
+    let full = short.filter_map(|name| Some(Host::Name(format!("{name}.{}", domain?))));
+    bare.chain(full).collect()
+}
+
+async fn role_of<'s>(
+    site: &'s Site,
+    endpoint: &Endpoint,
+    way: Way,
+) -> Result<(&'s RoleConfig, Option<HostPort>), Finding> {
+    let via = if way == Way::Alias { Via::Tls } else { Via::Connect };
+    let asked = Asked { via, host: Some(endpoint.host.clone()), port: endpoint.port };
+    let (row, role) = site.table.classify(&asked);
+    if let Some(role) = role.filter(|_| !matches!(row, Row::ListenerPort | Row::Foreign)) {
+        return Ok((role, None));
+    }
+    let target = timeout(PATIENCE, site.discovery.target(&site.table, &asked)).await;
+    let unsure = match target {
+        Ok(Ok(Target::Server(role, server))) => {
+            let only = server.target.map(|host| HostPort { host, port: server.port });
+            return Ok((role, only));
+        }
+        Ok(Ok(Target::Refused(role, refused))) => {
+            format!(", and as a server of {} it is passed over: {refused}", role.role)
+        }
+        Ok(Ok(Target::None)) => String::new(),
+        Ok(Err(failure)) => format!(", as far as DNS tells ({failure})"),
+        Err(_) => ", as far as DNS tells".to_owned(),
+    };
+    if let Some(role) = role {
+        return Ok((role, None));
+    }
+    let Endpoint { setting, written, .. } = endpoint;
+    let owner = if *setting == "ca_server" { CA } else { Role::COMPILE };
+    let what = format!("is {written}, which is no name of any role{unsure}: agents are refused");
+    let have: Vec<String> = site
+        .table
+        .role(owner)
+        .map(|role| role.names.iter().map(|name| format!("\"{name}\"")).collect())
+        .unwrap_or_default();
+    let names = have.into_iter().chain([format!("\"{}\"", endpoint.host)]).collect::<Vec<_>>().join(", ");
+    let mend = format!("write `names = [{names}]` under `[role.{owner}]`, if it is one of its names");
+    Err(Finding::problem("name", *setting, what, mend))
+}
+
+impl Plan<'_> {
+    /// Whether anybody would miss it: the agent asks for it, or it has servers of its own.
+    pub(super) fn is_used(&self, knows_agent: bool) -> bool {
+        let own = |found: &Found| match &found.source {
+            Some(Source::Srv(_) | Source::Static) => true,
+            // Whether it has records is not known.
+            _ => found.steps.first().is_some_and(|step| step.result.is_err()) && !knows_agent,
+        };
+        let is_puppets = [CA, Role::COMPILE].contains(&self.role.role.as_str());
+        !self.asked.is_empty() || (is_puppets && !knows_agent) || self.found.as_ref().is_some_and(own)
+    }
+
+    /// Whether its servers have to run a CA.
+    pub(super) fn needs_ca(&self) -> bool {
+        self.role.role.as_str() == CA || self.asked.iter().any(|asking| asking.endpoint.setting == "ca_server")
+    }
+
+    /// What to do about a server of its that runs none.
+    pub(super) fn ca_mend(&self, site: &Site) -> String {
+        if self.role.role.as_str() == CA {
+            return format!("{}, or switch its CA on, in services.d/ca.cfg there", self.leave_out());
+        }
+        let ca = site.table.role(CA).map(|role| role_names(role, site.table.domain())).unwrap_or_default();
+        let name = ca.last().map_or_else(|| "NAME".to_owned(), ToString::to_string);
+        format!(
+            "`puppet config set ca_server {name} --section main`: by ca_server as it is, the CA is asked for among the servers of {}",
+            self.role.role
+        )
+    }
+
+    /// How to take a server out of it.
+    pub(super) fn leave_out(&self) -> String {
+        match self.found.as_ref().and_then(|found| found.source.as_ref()) {
+            Some(Source::Srv(owner) | Source::Fallback(owner)) => format!("take it out of {owner}"),
+            Some(Source::Static) => format!("take it out of `servers` under `[role.{}]`", self.role.role),
+            _ => format!("give {} its servers: {}", self.role.role, self.publish()),
+        }
+    }
+
+    /// How to give it one.
+    fn publish(&self) -> String {
+        let written = format!("`servers = [\"SERVER\"]` under `[role.{}]`", self.role.role);
+        match self.found.as_ref().and_then(|found| found.steps.first()) {
+            Some(step) => format!("publish `{}. SRV 0 0 {SERVER_PORT} SERVER`, or write {written}", step.owner),
+            None => format!("write {written}"),
+        }
+    }
+
+    /// What the group is called.
+    pub(super) fn title(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for Asking { endpoint, .. } in &self.asked {
+            let name = format!("{}:{}", endpoint.written, endpoint.port);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if names.is_empty() {
+            self.role.role.to_string()
+        } else {
+            format!("{}, asked for as {}", self.role.role, names.join(", "))
+        }
+    }
+
+    /// Judges where its servers come from. `has_address`: whether the requested name, where it is its own server, is
+    /// somewhere.
+    pub(super) fn judge(&self, has_address: bool) -> Vec<Finding> {
+        const CHECK: &str = "records";
+        let role = &self.role.role;
+        let Some(found) = &self.found else {
+            let what = format!("DNS has not answered within {} s", PATIENCE.as_secs());
+            return vec![Finding::problem(CHECK, CHECK, what, nameservers())];
+        };
+        let mut findings = Vec::new();
+        for step in &found.steps {
+            if let Some(failure) = step.failure() {
+                // The rest of what is wrong follows from it.
+                let mend =
+                    format!("{}; the daemon goes on with what it knows: `puppet-shim resolve {role}`", nameservers());
+                return vec![Finding::problem(CHECK, CHECK, format!("{}: {failure}", step.owner), mend)];
+            }
+            for refused in &step.refused {
+                let mend = "mend the record, or allow it by `allow_targets` or `allow_ports` of the role";
+                let what = format!("{}: passed over: {refused}", step.owner);
+                findings.push(Finding::problem(CHECK, CHECK, what, mend).unless(!found.servers.is_empty()));
+            }
+        }
+        let nobody = |why: String| Finding::problem(CHECK, CHECK, why, self.publish());
+        findings.push(match &found.source {
+            None => nobody(found.why_none(role)),
+            Some(Source::Name) if !has_address => {
+                let name = found.servers.first().and_then(|server| server.target.as_ref());
+                let name = name.map(ToString::to_string).unwrap_or_default();
+                nobody(format!("nothing names a server{}; {name} itself has no address in DNS", found.in_vain()))
+            }
+            Some(Source::Srv(owner) | Source::Fallback(owner)) => {
+                let known = found
+                    .steps
+                    .iter()
+                    .rev()
+                    .find_map(|step| step.result.as_ref().ok().filter(|_| step.owner == *owner));
+                let words = known.map_or_else(String::new, |known| {
+                    let answer = &known.answer;
+                    let many = answer.records.len();
+                    let plural = if many == 1 { "" } else { "s" };
+                    format!(": {many} record{plural}, TTL {} s, from {}", answer.ttl.as_secs(), answer.from)
+                });
+                Finding::ok(CHECK, CHECK, format!("{owner}{words}"))
+            }
+            Some(Source::Static) => Finding::ok(CHECK, CHECK, format!("none; `servers` under `[role.{role}]`")),
+            Some(Source::Name | Source::Target) => Finding::ok(CHECK, CHECK, "none; the name itself is the server's"),
+        });
+        findings
+    }
+
+    /// Its servers.
+    pub(super) fn servers(&self) -> Vec<HostPort> {
+        let mut servers: Vec<HostPort> = Vec::new();
+        for srv in self.found.iter().flat_map(|found| &found.servers) {
+            let Some(host) = &srv.target else { continue };
+            let server = HostPort { host: host.clone(), port: srv.port };
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+        for only in self.asked.iter().filter_map(|asking| asking.only.as_ref()) {
+            if !servers.contains(only) {
+                servers.push(only.clone());
+            }
+        }
+        servers
+    }
+
+    /// The names that one of its servers is asked for by.
+    pub(super) fn names_for(&self, server: &HostPort) -> Vec<(&'static str, Host)> {
+        let concerned = self.asked.iter().filter(|asking| asking.only.as_ref().is_none_or(|only| only == server));
+        let mut names: Vec<(&'static str, Host)> = Vec::new();
+        for Asking { endpoint, .. } in concerned {
+            if !names.iter().any(|(_, name)| *name == endpoint.host) {
+                names.push((endpoint.setting, endpoint.host.clone()));
+            }
+        }
+        names
+    }
+}

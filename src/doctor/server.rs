@@ -1,0 +1,341 @@
+//! One server, asked as an agent would ask it: addresses, TCP, TLS, certificate, status, and whether it runs a CA.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use tokio::time::timeout;
+
+use super::expiry;
+use super::finding::{Finding, Verdict};
+use crate::daemon::Site;
+use crate::dial::{Dialer, Did};
+use crate::discovery::{Addresses, NoAddress};
+use crate::host::{Host, HostPort};
+use crate::probe::{BOUND, HttpError, Prober, Reply, Shown};
+
+/// Open to everybody in the auth.conf as packaged.
+const STATUS: &str = "/status/v1/simple";
+
+/// What a new agent fetches first; only a CA has it.
+const CA: &str = "/puppet-ca/v1/certificate/ca";
+
+/// How it stands with one server.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// Where it is.
+    pub(super) addresses: Result<Addresses, NoAddress>,
+    /// What is behind each address.
+    pub(super) doors: Vec<Door>,
+    /// What it says of itself, and whether it runs a CA; `None`: not asked.
+    pub(super) status: Option<Result<Reply, HttpError>>,
+    /// The same for the CA's certificate.
+    pub(super) ca: Option<Result<Reply, HttpError>>,
+}
+
+/// One address.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    /// Which.
+    pub(super) ip: IpAddr,
+    /// The certificate that was shown there.
+    pub(super) shown: Result<Shown, Shut>,
+}
+
+/// Why none was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shut {
+    /// TCP did not come so far.
+    Unreached(Did),
+    /// It took the connection, and did this instead.
+    NoTls(String),
+}
+
+/// What a server is asked by.
+pub(super) struct Asker<'a> {
+    /// Where names come from.
+    pub(super) site: &'a Site,
+    /// How connections are made.
+    pub(super) dialer: Dialer<'a>,
+    /// How questions are put.
+    pub(super) prober: &'a Prober,
+}
+
+impl Asker<'_> {
+    /// Asks one server, by this name. Bounded for each step; the caller bounds all of it.
+    pub(super) async fn ask(&self, server: &HostPort, sni: &Host, needs_ca: bool) -> Seen {
+        let addresses = self.site.discovery.addresses(&server.host).await;
+        let ips = addresses.as_ref().map(|found| found.ips.clone()).unwrap_or_default();
+        let doors = join_all(ips.iter().map(|ip| self.door(SocketAddr::new(*ip, server.port), sni))).await;
+        let open = doors.iter().find(|door| door.shown.is_ok()).map(|door| SocketAddr::new(door.ip, server.port));
+        let (status, ca) = match open {
+            Some(at) => {
+                let ca = async { if needs_ca { Some(self.get(at, sni, CA).await) } else { None } };
+                let (status, ca) = join(self.get(at, sni, STATUS), ca).await;
+                (Some(status), ca)
+            }
+            None => (None, None),
+        };
+        Seen { addresses, doors, status, ca }
+    }
+
+    async fn door(&self, at: SocketAddr, sni: &Host) -> Door {
+        let shown = async {
+            let stream = self.dialer.connect(at).await.map_err(Shut::Unreached)?;
+            match timeout(BOUND, self.prober.certificate(stream, sni)).await {
+                Ok(shown) => shown.map_err(Shut::NoTls),
+                Err(_) => Err(Shut::NoTls(format!("says nothing for {} s", BOUND.as_secs()))),
+            }
+        };
+        Door { ip: at.ip(), shown: shown.await }
+    }
+
+    async fn get(&self, at: SocketAddr, sni: &Host, path: &str) -> Result<Reply, HttpError> {
+        let reply = async {
+            let stream = self.dialer.connect(at).await.map_err(|did| HttpError::Connection(did.to_string()))?;
+            self.prober.get(stream, sni, path).await
+        };
+        let silent = || HttpError::Connection(format!("says nothing for {} s", BOUND.as_secs()));
+        timeout(BOUND, reply).await.unwrap_or_else(|_| Err(silent()))
+    }
+}
+
+/// What a role wants of its servers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wants<'a> {
+    /// Names that the agent asks for, each with the setting that says so.
+    pub(super) asked: &'a [(&'static str, Host)],
+    /// The role's own names, of which one should be there where the agent asks for none.
+    pub(super) own: &'a [Host],
+    /// What to do about a server that runs no CA; `None`: it needs none.
+    pub(super) ca_mend: Option<&'a str>,
+    /// How to take a server out of the role, in the imperative.
+    pub(super) leave_out: &'a str,
+    /// Whether /etc/hosts has its name.
+    pub(super) is_in_hosts_file: bool,
+    /// Where the agent's CA certificates are.
+    pub(super) ca_file: &'a str,
+    /// Seconds since 1970-01-01 UTC.
+    pub(super) now: i64,
+}
+
+/// Judges what was seen of a server. One line where all is well, else one for each thing that is not.
+pub(super) fn judge(server: &HostPort, seen: &Seen, wants: Wants<'_>) -> Vec<Finding> {
+    let subject = server.to_string();
+    let addresses = match &seen.addresses {
+        Ok(addresses) => addresses,
+        Err(why) => return vec![no_address(&subject, why, wants)],
+    };
+    let mut findings = Vec::new();
+    let open: Vec<(&Door, &Shown)> =
+        seen.doors.iter().filter_map(|door| Some((door, door.shown.as_ref().ok()?))).collect();
+    for door in &seen.doors {
+        if let Err(shut) = &door.shown {
+            findings.push(closed(&subject, door.ip, shut, !open.is_empty(), wants));
+        }
+    }
+    // An address of a family that this host has not is nobody's fault.
+    let is_beyond =
+        |ip: IpAddr, did: &Did| matches!(did, Did::Fail(_)) && open.iter().any(|(o, _)| o.ip.is_ipv4() != ip.is_ipv4());
+    let mut shut = seen.doors.iter().filter_map(|door| Some((door.ip, door.shown.as_ref().err()?)));
+    if !open.is_empty() && shut.all(|(ip, shut)| matches!(shut, Shut::Unreached(did) if is_beyond(ip, did))) {
+        findings.clear();
+    }
+    let mut good_until = String::new();
+    for (door, shown) in &open {
+        let (certificate, until) = certificate(&subject, door.ip, shown, wants);
+        // Behind several addresses of one server there is mostly one certificate.
+        findings.extend(certificate.into_iter().filter(|new| !findings.contains(new)).collect::<Vec<_>>());
+        good_until = until;
+    }
+    let state = judge_status(&subject, seen.status.as_ref(), &mut findings);
+    let ca = match (&seen.ca, wants.ca_mend) {
+        (Some(answer), Some(mend)) => judge_ca(&subject, answer, mend, &mut findings),
+        _ => "",
+    };
+    if findings.is_empty() {
+        let ips: Vec<String> = addresses.ips.iter().map(ToString::to_string).collect();
+        // A server known by its address has said it.
+        let ips = if matches!(server.host, Host::Ip(_)) { String::new() } else { format!("{}: ", ips.join(", ")) };
+        findings.push(Finding::ok("server", subject, format!("{ips}certificate {good_until}{state}{ca}")));
+    }
+    findings
+}
+
+fn no_address(subject: &str, why: &NoAddress, wants: Wants<'_>) -> Finding {
+    let mend = match why {
+        NoAddress::None => format!("give it an address in DNS, or {}", wants.leave_out),
+        NoAddress::Loopback(_) if wants.is_in_hosts_file => return loops(subject, &why.to_string()),
+        NoAddress::Loopback(_) => {
+            "mend its record in DNS; only where servers are behind a local proxy, `allow_loopback = true` \
+                                   under `[dns]`"
+                .to_owned()
+        }
+        NoAddress::Failed(_) => nameservers(),
+    };
+    Finding::problem("server", subject, why.to_string(), mend)
+}
+
+/// What to do where DNS does not answer.
+pub(super) fn nameservers() -> String {
+    "mend the nameservers in /etc/resolv.conf, or name others in `servers` under `[dns]`".into()
+}
+
+fn loops(subject: &str, what: &str) -> Finding {
+    let mend = "name the site's nameservers in `servers` under `[dns]`: this host's resolver answers from /etc/hosts";
+    Finding::problem("loop", subject, what, mend)
+}
+
+fn closed(subject: &str, ip: IpAddr, shut: &Shut, others: bool, wants: Wants<'_>) -> Finding {
+    let what = |did: &dyn Display| format!("{ip} {did}");
+    let or = wants.leave_out;
+    let finding = match shut {
+        Shut::Unreached(Did::LeadBack) if wants.is_in_hosts_file => {
+            return loops(subject, &format!("{ip} is puppet-shim's own listener, by the hosts file"));
+        }
+        Shut::Unreached(did @ Did::LeadBack) => {
+            Finding::problem("loop", subject, what(did), format!("mend its record in DNS, or {or}"))
+        }
+        Shut::Unreached(did @ Did::Refuse) => {
+            let mend = format!("start it there, `systemctl start puppetserver`, or {or}");
+            Finding::problem("server", subject, what(did), mend)
+        }
+        Shut::Unreached(did) => {
+            let mend =
+                format!("see whether that host is up, and what is between: `ip route get {ip}`, firewalls; or {or}");
+            Finding::problem("server", subject, what(did), mend)
+        }
+        Shut::NoTls(did) => {
+            let mend = format!("see there what listens and how it is, `systemctl status puppetserver`, or {or}");
+            Finding::problem("server", subject, what(did), mend)
+        }
+    };
+    // The next address is tried.
+    finding.unless(others)
+}
+
+/// What is wrong with a certificate, and until when it is good.
+fn certificate(subject: &str, ip: IpAddr, shown: &Shown, wants: Wants<'_>) -> (Vec<Finding>, String) {
+    let mut findings = Vec::new();
+    let again = "have its certificate made anew with what is missing among its dns_alt_names";
+    let missing: Vec<String> = wants
+        .asked
+        .iter()
+        .filter(|(_, name)| !shown.names.covers(name))
+        .map(|(setting, name)| format!("{name} ({setting})"))
+        .collect();
+    if !missing.is_empty() {
+        let what = format!("its certificate is for {}, and not for {}", shown.names, missing.join(", "));
+        let mend = format!("{again}, let the agent ask for another name, or {}", wants.leave_out);
+        findings.push(Finding::problem("certificate-name", subject, what, mend));
+    } else if wants.asked.is_empty() && !wants.own.is_empty() && !wants.own.iter().any(|name| shown.names.covers(name))
+    {
+        let own: Vec<_> = wants.own.iter().map(ToString::to_string).collect();
+        let what =
+            format!("its certificate is for {}, and for none of the role's names, {}", shown.names, own.join(", "));
+        findings.push(Finding::warning(
+            "certificate-name",
+            subject,
+            what,
+            format!("{again}, before agents ask for these"),
+        ));
+    }
+    let (verdict, words) = expiry::judge(&shown.names, wants.now);
+    if verdict != Verdict::Ok {
+        let mend = if shown.names.not_before() > wants.now {
+            "set the clocks of both hosts: `timedatectl`".to_owned()
+        } else {
+            "have its certificate made anew: on the CA `puppetserver ca clean --certname NAME`, there `puppet ssl clean` and `puppet \
+             ssl bootstrap`"
+                .to_owned()
+        };
+        findings.push(Finding {
+            verdict,
+            ..Finding::problem("certificate", subject, format!("its certificate is {}", worded(&words)), mend)
+        });
+    } else if let Some(why) = &shown.untrusted {
+        let mend = format!(
+            "if the CA was made anew, `rm {}`, and the next run fetches its certificates; else {ip} is no server of this site",
+            wants.ca_file
+        );
+        findings.push(Finding::problem("certificate", subject, why.clone(), mend));
+    }
+    (findings, words)
+}
+
+/// For a sentence that goes on after "is".
+fn worded(words: &str) -> String {
+    match words.strip_prefix("is ") {
+        Some(rest) => rest.to_owned(),
+        None => words.to_owned(),
+    }
+}
+
+/// Gives the words for a server that is well.
+fn judge_status(subject: &str, status: Option<&Result<Reply, HttpError>>, findings: &mut Vec<Finding>) -> String {
+    let log = "see its log there: `journalctl -u puppetserver`, /var/log/puppetlabs/puppetserver/puppetserver.log";
+    match status {
+        None => return String::new(),
+        Some(Ok(Reply { status: 200, body })) => {
+            let state: String = String::from_utf8_lossy(body).trim().chars().take(20).collect();
+            if state == "running" {
+                return ", running".into();
+            }
+            findings.push(Finding::problem("status", subject, format!("says that it is {state:?}"), log));
+        }
+        // Its auth.conf is not the packaged one; that is for its admin to choose.
+        Some(Ok(Reply { status: status @ (401 | 403), .. })) => {
+            return format!(", its status is not for all ({status})");
+        }
+        Some(Ok(Reply { status: 404, .. })) => {
+            let what = format!("has no {STATUS}: it is no Puppet server, or one that hides its status");
+            findings.push(Finding::warning("status", subject, what, "see what listens there"));
+        }
+        Some(Ok(Reply { status, .. })) => {
+            findings.push(Finding::problem(
+                "status",
+                subject,
+                format!("answers {status} to {STATUS}: it is not ready"),
+                log,
+            ));
+        }
+        // It wants a certificate of the client's, which is not ours to show.
+        Some(Err(HttpError::Connection(did))) if did.contains("Certificate") || did.contains("HandshakeFailure") => {
+            return ", its status is for clients with a certificate".into();
+        }
+        Some(Err(why)) => findings.push(Finding::warning("status", subject, format!("{STATUS}: {why}"), log)),
+    }
+    String::new()
+}
+
+/// Likewise.
+fn judge_ca(subject: &str, answer: &Result<Reply, HttpError>, mend: &str, findings: &mut Vec<Finding>) -> &'static str {
+    match answer {
+        Ok(Reply { status: 200, .. }) => return ", runs the CA",
+        Ok(Reply { status: 404, .. }) => {
+            let what = "runs no CA, so no new agent gets a certificate there";
+            findings.push(Finding::problem("ca", subject, what, mend));
+        }
+        Ok(Reply { status, .. }) => {
+            let what = format!("answers {status} to {CA}, which a CA has for everybody");
+            findings.push(Finding::warning("ca", subject, what, "see its auth.conf there"));
+        }
+        Err(HttpError::Connection(did)) if did.contains("Certificate") || did.contains("HandshakeFailure") => {
+            let what = "wants a certificate of every client, so no new agent can ask it for one";
+            findings.push(Finding::problem("ca", subject, what, "`client-auth: want` in its webserver.conf"));
+        }
+        Err(why) => {
+            let what = format!("{CA}: {why}");
+            findings.push(Finding::warning("ca", subject, what, "see its log there: `journalctl -u puppetserver`"));
+        }
+    }
+    ""
+}
+
+/// For a server that time ran out on.
+pub(super) fn late(server: &HostPort, after: Duration, leave_out: &str) -> Finding {
+    let what = format!("has not been heard out after {} s", after.as_secs());
+    let mend = format!("see whether that host is up, and whether DNS is quick; or {leave_out}");
+    Finding::problem("server", server.to_string(), what, mend)
+}

@@ -1,0 +1,157 @@
+//! What systemd says of our units and of the agent's.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::output;
+
+/// It answers from memory.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The unit that holds the listeners.
+pub(super) const SOCKET: &str = "puppet-shim.socket";
+/// The unit of the daemon.
+pub(super) const SERVICE: &str = "puppet-shim.service";
+/// The unit of the agent's daemon.
+const AGENT: &str = "puppet.service";
+
+/// systemd, where it can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Systemd {
+    /// It cannot.
+    Absent,
+    /// What it says.
+    Here(Units),
+}
+
+/// Units.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Units {
+    /// The socket.
+    pub(super) socket: Unit,
+    /// The service.
+    pub(super) service: Unit,
+    /// The environment in the agent's unit: `NAME=VALUE`, with a space between, quoted where there are spaces inside.
+    pub(super) agent_environment: String,
+    /// The files that the agent's unit reads its environment from.
+    pub(super) agent_environment_files: Vec<String>,
+}
+
+/// One unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// Whether systemd knows it.
+    pub(super) is_loaded: bool,
+    /// Whether it is started.
+    pub(super) is_active: bool,
+    /// Whether it is started at boot.
+    pub(super) is_enabled: bool,
+    /// Where a socket listens, for TCP.
+    pub(super) listen: Vec<SocketAddr>,
+}
+
+impl Systemd {
+    /// Asks.
+    pub(super) async fn ask() -> Self {
+        let mut command = Command::new("systemctl");
+        command.args(["show", "--property=Id,LoadState,ActiveState,UnitFileState,Listen,Environment,EnvironmentFiles"]);
+        command.args([SOCKET, SERVICE, AGENT]);
+        match output(command, PATIENCE).await {
+            Some(output) if output.status.success() => parse(&String::from_utf8_lossy(&output.stdout)),
+            // Not there, or, as in many a container, not what this host was started by.
+            _ => Systemd::Absent,
+        }
+    }
+
+    /// Our units, if they are installed.
+    pub(super) fn socket(&self) -> Option<&Unit> {
+        match self {
+            Systemd::Here(units) if units.socket.is_loaded => Some(&units.socket),
+            _ => None,
+        }
+    }
+
+    /// The daemon's unit, if it is installed.
+    pub(super) fn service(&self) -> Option<&Unit> {
+        match self {
+            Systemd::Here(units) if units.service.is_loaded => Some(&units.service),
+            _ => None,
+        }
+    }
+}
+
+/// A paragraph for each unit, in the order in which they were asked for; a line for each property, some repeated.
+fn parse(text: &str) -> Systemd {
+    let mut units = Units::default();
+    for paragraph in text.split("\n\n") {
+        let values = |key: &'static str| paragraph.lines().filter_map(move |line| line.strip_prefix(key));
+        let is = |key, wanted: &str| values(key).any(|value| value == wanted);
+        let unit = Unit {
+            is_loaded: is("LoadState=", "loaded"),
+            is_active: is("ActiveState=", "active"),
+            is_enabled: values("UnitFileState=").any(|value| value.starts_with("enabled")),
+            // `Listen=127.0.0.1:8139 (Stream)`
+            listen: values("Listen=")
+                .filter_map(|value| value.strip_suffix(" (Stream)"))
+                .filter_map(|value| value.parse().ok())
+                .collect(),
+        };
+        match values("Id=").next() {
+            Some(SOCKET) => units.socket = unit,
+            Some(SERVICE) => units.service = unit,
+            Some(AGENT) => {
+                units.agent_environment = values("Environment=").next().unwrap_or_default().to_owned();
+                // `EnvironmentFiles=/etc/default/puppet (ignore_errors=yes)`
+                let files = values("EnvironmentFiles=").filter_map(|value| value.split(" (").next());
+                units.agent_environment_files = files.map(str::to_owned).collect();
+            }
+            _ => {}
+        }
+    }
+    Systemd::Here(units)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_systemctl_shows() {
+        let text = "Id=puppet-shim.socket
+LoadState=loaded
+ActiveState=active
+UnitFileState=enabled
+Listen=127.0.0.1:8139 (Stream)
+Listen=[::1]:8139 (Stream)
+Listen=/run/puppet-shim/status (Stream)
+
+Id=puppet-shim.service
+LoadState=loaded
+ActiveState=inactive
+UnitFileState=disabled
+
+Environment=http_proxy=http://proxy:3128 LANG=C
+EnvironmentFiles=/etc/sysconfig/puppet (ignore_errors=yes)
+EnvironmentFiles=/etc/default/puppet (ignore_errors=yes)
+Id=puppet.service
+LoadState=loaded
+";
+        let systemd = parse(text);
+        let socket = systemd.socket().unwrap();
+        let listen: Vec<_> = socket.listen.iter().map(ToString::to_string).collect();
+        assert_eq!((socket.is_active, socket.is_enabled), (true, true));
+        assert_eq!(listen, ["127.0.0.1:8139", "[::1]:8139"]);
+        let service = systemd.service().unwrap();
+        assert_eq!((service.is_active, service.is_enabled), (false, false));
+        let Systemd::Here(units) = systemd else { panic!() };
+        assert_eq!(units.agent_environment, "http_proxy=http://proxy:3128 LANG=C");
+        assert_eq!(units.agent_environment_files, ["/etc/sysconfig/puppet", "/etc/default/puppet"]);
+    }
+
+    #[test]
+    fn a_unit_that_is_not_installed() {
+        let systemd = parse("Id=puppet-shim.socket\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\n");
+        assert_eq!((systemd.socket(), systemd.service()), (None, None));
+    }
+}
