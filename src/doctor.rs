@@ -30,8 +30,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use self::agent::Endpoint;
 use self::environment::Environment;
@@ -130,24 +129,22 @@ pub async fn examine(patient: &Patient<'_>, progress: &Progress) -> Vec<Group> {
 }
 
 async fn ask_puppet() -> Result<Settings, Finding> {
-    let asked = spawn_blocking(|| Puppet::find()?.settings("agent", &agent::SETTINGS));
-    let (subject, check) = ("puppet", "puppet");
-    match timeout(PUPPET, asked).await {
-        Ok(Ok(Ok(settings))) => Ok(settings),
-        Ok(Ok(Err(why))) => {
+    const SECTION: &str = "agent";
+    let problem = |what: &str, mend: &str| Finding::problem("puppet", "puppet", what, mend);
+    let by_hand = |why: &PuppetError| match why {
+        PuppetError::Absent(_) => {
             let text = why.to_string();
-            let (what, mend) = text.split_once("; ").unwrap_or((&text, ""));
-            let mend = match why {
-                PuppetError::Absent(_) => mend.to_owned(),
-                _ => "run that command by hand, and mend what it says".to_owned(),
-            };
-            Err(Finding::problem(check, subject, if mend.is_empty() { &text } else { what }, mend))
+            let (what, mend) = text.split_once("; ").unwrap_or((&text, "install the agent"));
+            problem(what, mend)
         }
-        Ok(Err(_)) | Err(_) => {
-            let what = format!("has not printed its settings within {} s", PUPPET.as_secs());
-            Err(Finding::problem(check, subject, what, "see how long `puppet config print server` takes, and why"))
-        }
-    }
+        _ => problem(&why.to_string(), "run that command by hand, and mend what it says"),
+    };
+    let puppet = Puppet::find().map_err(|why| by_hand(&why))?;
+    let Some(output) = process::output(puppet.question(SECTION, &agent::SETTINGS), PUPPET).await else {
+        let what = format!("{} has not printed its settings within {} s", puppet.command().display(), PUPPET.as_secs());
+        return Err(problem(&what, "see how long `puppet config print server` takes, and why"));
+    };
+    puppet.answer(SECTION, &agent::SETTINGS, &output).map_err(|why| by_hand(&why))
 }
 
 /// What the agent's settings come to.
@@ -316,14 +313,12 @@ fn role(
         return Group { name, title: plan.title(), findings };
     }
     let servers = plan.servers();
-    let none = |server: &HostPort| {
-        let seen = seen.get(server).and_then(Option::as_ref);
-        seen.is_some_and(|seen| matches!(seen.addresses, Err(NoAddress::None)))
-    };
-    let has_address = !servers.iter().all(none);
-    let mut findings = plan.judge(has_address);
-    let has_records = findings.iter().all(|finding| finding.verdict != Verdict::Problem);
-    if !has_address && !has_records {
+    let why_nowhere = |server: &HostPort| seen.get(server)?.as_ref()?.addresses.as_ref().err();
+    let is_absent = |server: &HostPort| matches!(why_nowhere(server), Some(NoAddress::None));
+    let mut findings = plan.judge(!servers.iter().all(is_absent));
+    let has_problem = findings.iter().any(|finding| finding.verdict == Verdict::Problem);
+    if has_problem && servers.iter().all(|server| why_nowhere(server).is_some()) {
+        // That follows from it.
         return Group { name, title: plan.title(), findings };
     }
     let (own, ca_mend, leave_out) =

@@ -82,7 +82,7 @@ fn online(args: &CheckArgs) -> ExitCode {
     let is_coloured = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let style = Style::new(["LC_ALL", "LC_CTYPE", "LANG"].map(var), is_coloured);
     let groups = runtime.block_on(doctor::examine(&patient, &Progress::new(!args.json)));
-    // Puppet may still be at it, in a thread of its own.
+    // A process that had to be ended may not have ended yet.
     runtime.shutdown_background();
     let count = Count::of(&groups);
     let text = if args.json {
