@@ -43,6 +43,14 @@ Where state is kept instead, as systemd sets it.
 .B NO_COLOR
 If set, log lines on a terminal have no colour.
 .TP
+.B PUPPET_SHIM_PUPPET
+The agent's
+.B puppet
+command, where it is neither
+.I /opt/puppetlabs/bin/puppet
+nor
+.IR /usr/bin/puppet .
+.TP
 .B RUST_LOG
 .BR error ,\~ warn ,\~ info ,\~ debug " or " trace :
 which lines are logged. Unset:
@@ -53,7 +61,9 @@ which lines are logged. Unset:
 It did what it was told.
 .TP
 .B 1
-There is no server to try.
+There is no server to try; or
+.B check
+has found what keeps an agent's run from succeeding.
 .TP
 .B 2
 The command line is wrong.

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::command::{Host, Running, output, text};
 use super::dns::Dns;
+use super::eventually;
 use super::lab::{DOMAIN, TTL, fqdn};
 use super::loopback;
 use super::pki::{ClientCertificate, Identity, Pki};
@@ -131,6 +132,8 @@ impl Patient {
     /// Starts the daemon.
     pub async fn run(&mut self) {
         self.running = Some(self.host.run().await);
+        let accepted = self.host.state().join("accepted.toml");
+        eventually("the daemon has kept its configuration", || accepted.exists()).await;
     }
 
     /// Publishes the compilers, the first in front.
@@ -169,10 +172,11 @@ impl Patient {
     }
 
     /// The state directory, as a list of names and contents.
-    pub fn state(&self) -> Vec<(String, Vec<u8>)> {
+    pub fn state(&self) -> Vec<(String, String)> {
         let entries = fs::read_dir(self.host.state()).into_iter().flatten().flatten();
-        let mut state: Vec<_> =
-            entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect();
+        let mut state: Vec<_> = entries
+            .map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap()))
+            .collect();
         state.sort();
         state
     }
