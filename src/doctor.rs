@@ -163,9 +163,7 @@ fn agent(
         }
     };
     let (endpoints, mut findings) = agent::endpoints(&settings);
-    let can_bind = settings.get("sourceaddress").is_none_or(|address| {
-        address.parse::<IpAddr>().is_ok_and(|ip| UdpSocket::bind(SocketAddr::new(ip, 0)).is_ok())
-    });
+    let can_bind = settings.get("sourceaddress").is_none_or(|address| bindable(address).is_some());
     findings.extend(agent::judge(&settings, &endpoints, config, site.table.domain(), can_bind));
     let (way, ways) = way::judge(&settings, &endpoints, here);
     findings.extend(ways);
@@ -193,7 +191,12 @@ fn ca_file(agent: &Agent, patient: &Patient<'_>) -> Option<PathBuf> {
 
 /// Where the agent connects from, which the daemon then does too.
 fn source(agent: &Agent) -> Option<IpAddr> {
-    agent.settings.as_ref()?.get("sourceaddress")?.parse().ok()
+    bindable(agent.settings.as_ref()?.get("sourceaddress")?)
+}
+
+/// An address, if it is one of this host's.
+fn bindable(address: &str) -> Option<IpAddr> {
+    address.parse().ok().filter(|ip| UdpSocket::bind(SocketAddr::new(*ip, 0)).is_ok())
 }
 
 /// The configuration and the listeners.
@@ -204,6 +207,7 @@ async fn host(patient: &Patient<'_>, systemd: &Systemd, agent: &Agent) -> Vec<Fi
     let daemon = config.listen.iter().find_map(|address| listeners::daemon(*address, &sockets));
     let is_older = daemon.is_some() && patient.config.differs_from_accepted(patient.state);
     let mut findings = configuration::judge(patient.config, is_older);
+    findings.extend(units::judge(systemd));
     let mut ours = vec![0, rustix::process::geteuid().as_raw()];
     // Who it belongs to is whom the unit lets the daemon be.
     ours.extend(fs::metadata(patient.state).ok().map(|state| state.uid()));

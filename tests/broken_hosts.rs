@@ -88,7 +88,7 @@ async fn an_expired_certificate() {
     patient.dns.set_srv(&owner("-ca"), TTL, &[(0, 0, ca.address().port(), ca.name())]).await;
     patient.ca = ca;
     let server = format!("ca.lab.test:{}", patient.ca.address().port());
-    problem(&patient).await.says(&server, "its certificate is expired on 2021-01-31", "`puppetserver ca clean");
+    problem(&patient).await.says(&server, "its certificate expired on 2021-01-31", "`puppetserver ca clean");
 }
 
 #[tokio::test]
@@ -320,6 +320,19 @@ async fn an_agent_that_asks_a_compiler_for_its_certificate() {
     assert_eq!((found.group.as_str(), found.check.as_str()), ("role compile", "ca"));
     let server = format!("compile1.lab.test:{}", patient.compile[0].address().port());
     found.says(&server, "runs no CA", "`puppet config set ca_server puppetca.lab.test --section main`");
+}
+
+#[tokio::test]
+async fn a_name_that_no_role_has() {
+    let mut patient = healthy(Kind::Scripted).await;
+    patient.settings.insert("server", "primary.corp.example".into());
+    let found = problem(&patient).await;
+    assert_eq!((found.group.as_str(), found.check.as_str()), ("agent", "name"));
+    found.says(
+        "server",
+        "no name of any role",
+        "`names = [\"puppet\", \"primary.corp.example\"]` under `[role.compile]`",
+    );
 }
 
 /// A host before its first run is no ill one.

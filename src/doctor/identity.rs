@@ -132,10 +132,10 @@ pub(super) fn judge_own(path: &str, pem: &Pem, settings: &Settings, now: i64) ->
             let dates = all.first().map(|names| expiry::judge(names, now));
             let (verdict, words) = dates.unwrap_or((Verdict::Ok, String::new()));
             match verdict {
-                Verdict::Ok => Finding::ok(CHECK, certname, format!("the agent's certificate is {words}")),
+                Verdict::Ok => Finding::ok(CHECK, certname, format!("the agent's certificate {words}")),
                 verdict => Finding {
                     verdict,
-                    ..Finding::problem(CHECK, certname, format!("the agent's certificate: {words}"), anew)
+                    ..Finding::problem(CHECK, certname, format!("the agent's certificate {words}"), anew)
                 },
             }
         }

@@ -138,7 +138,7 @@ mod tests {
     fn units(listen: &[&str], is_active: bool, service_is_enabled: bool) -> Systemd {
         let listen = listen.iter().map(|text| text.parse().unwrap()).collect();
         Systemd::Here(Units {
-            socket: Unit { is_loaded: true, is_active, is_enabled: true, listen },
+            socket: Unit { is_loaded: true, is_active, is_enabled: true, listen, ..Unit::default() },
             service: Unit { is_loaded: true, is_enabled: service_is_enabled, ..Unit::default() },
             ..Units::default()
         })

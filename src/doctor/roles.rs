@@ -48,7 +48,7 @@ pub(super) struct Plan<'t> {
 pub(super) async fn plan<'s>(site: &'s Site, endpoints: &[Endpoint], way: Way) -> (Vec<Plan<'s>>, Vec<Finding>) {
     let roles = site.table.roles();
     let mut asked: Vec<Vec<Asking>> = roles.iter().map(|_| Vec::new()).collect();
-    let mut findings = Vec::new();
+    let (mut findings, mut strangers) = (Vec::new(), Vec::new());
     for endpoint in endpoints.iter().filter(|endpoint| !endpoint.is_this_host()) {
         match role_of(site, endpoint, way).await {
             Ok((role, only)) => {
@@ -56,7 +56,12 @@ pub(super) async fn plan<'s>(site: &'s Site, endpoints: &[Endpoint], way: Way) -
                     asked[at].push(Asking { endpoint: endpoint.clone(), only });
                 }
             }
-            Err(finding) => findings.push(finding.unless(way == Way::Past)),
+            // The others may take it from `server`, which comes first.
+            Err(_) if strangers.contains(&&endpoint.host) => {}
+            Err(finding) => {
+                strangers.push(&endpoint.host);
+                findings.push(finding.unless(way == Way::Past));
+            }
         }
     }
     let plans = roles.iter().zip(asked).map(|(role, asked)| async move {
@@ -113,7 +118,12 @@ async fn role_of<'s>(
         return Ok((role, None));
     }
     let Endpoint { setting, written, .. } = endpoint;
-    let owner = if *setting == "ca_server" { CA } else { Role::COMPILE };
+    let owner = match *setting {
+        "ca_server" => CA,
+        "report_server" => "report",
+        "pluginsource" | "pluginfactsource" => "files",
+        _ => Role::COMPILE,
+    };
     let what = format!("is {written}, which is no name of any role{unsure}: agents are refused");
     let have: Vec<String> = site
         .table
@@ -268,5 +278,93 @@ impl Plan<'_> {
             }
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::finding::Verdict;
+    use super::*;
+    use crate::config::Config;
+    use crate::discovery::Step;
+    use crate::discovery::answer::{Answer, Failure};
+    use crate::discovery::bounds::Bounds;
+    use crate::discovery::cache::{Freshness, Known};
+    use crate::discovery::srv::Srv;
+
+    const OWNER: &str = "_x-puppet._tcp.lab.test";
+
+    fn srv(target: &str, port: u16) -> Srv {
+        Srv { priority: 0, weight: 0, port, target: target.parse().ok() }
+    }
+
+    fn known(records: Vec<Srv>) -> Known<Srv> {
+        let answer =
+            Answer { records, ttl: Duration::from_secs(60), from: Arc::from("192.0.2.53:53"), is_vague: false };
+        Known { answer: Arc::new(answer), freshness: Freshness::Live, is_from_disk: false, is_too_old: false }
+    }
+
+    /// How it stands with compile's records, and what is to be done.
+    fn judged(
+        result: Result<Known<Srv>, Failure>,
+        source: Option<Source>,
+        has_address: bool,
+    ) -> Vec<(Verdict, String, String)> {
+        let config = Config::default();
+        let role = &config.roles[1];
+        let bounds = Bounds::of(&config, role);
+        let records = result.as_ref().map(|known| known.answer.records.clone()).unwrap_or_default();
+        let (refused, servers): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| bounds.refusal(record).is_some());
+        let refused = refused.into_iter().filter_map(|record| {
+            let why = bounds.refusal(&record)?;
+            Some(crate::discovery::bounds::Refused { owner: OWNER.into(), record, why })
+        });
+        let servers = match source {
+            Some(Source::Name) => vec![srv("puppet.lab.test", 8140)],
+            _ => servers,
+        };
+        let steps = vec![Step { owner: OWNER.into(), result, refused: refused.collect() }];
+        let plan = Plan { role, asked: Vec::new(), found: Some(Found { source, servers, steps }) };
+        let findings = plan.judge(has_address).into_iter();
+        findings.map(|finding| (finding.verdict, finding.what, finding.mend.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn records() {
+        let own = || Some(Source::Srv(OWNER.into()));
+        let two = known(vec![srv("a.lab.test", 8140), srv("b.lab.test", 8140)]);
+        let (verdict, what, _) = &judged(Ok(two), own(), true)[0];
+        assert_eq!(
+            (*verdict, what.as_str()),
+            (Verdict::Ok, "_x-puppet._tcp.lab.test: 2 records, TTL 60 s, from 192.0.2.53:53")
+        );
+
+        let found = judged(Ok(known(vec![srv("a.lab.test", 22), srv("b.lab.test", 8140)])), own(), true);
+        assert_eq!((found[0].0, found[1].0), (Verdict::Warning, Verdict::Ok));
+        assert!(found[0].1.contains("passed over: a.lab.test:22") && found[0].2.contains("`allow_ports`"), "{found:?}");
+
+        let found = judged(Ok(known(vec![srv("a.lab.test", 22)])), None, true);
+        assert!(found.iter().all(|(verdict, ..)| *verdict == Verdict::Problem), "{found:?}");
+
+        let found = judged(Ok(known(Vec::new())), Some(Source::Name), true);
+        assert_eq!(found[0].0, Verdict::Ok);
+        let found = judged(Ok(known(Vec::new())), Some(Source::Name), false);
+        assert_eq!(found[0].0, Verdict::Problem);
+        assert!(found[0].2.starts_with("publish `_x-puppet._tcp.lab.test. SRV 0 0 8140 SERVER`"), "{found:?}");
+    }
+
+    #[test]
+    fn dns_that_does_not_answer_is_said_once() {
+        let failure = Failure { tried: vec![(Arc::from("192.0.2.53:53"), "did not answer".into())] };
+        let found = judged(Err(failure), Some(Source::Name), false);
+        let [(verdict, what, mend)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(
+            (*verdict, what.as_str()),
+            (Verdict::Problem, "_x-puppet._tcp.lab.test: 192.0.2.53:53 did not answer")
+        );
+        assert!(mend.contains("`puppet-shim resolve compile`"), "{mend}");
     }
 }

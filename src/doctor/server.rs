@@ -158,7 +158,7 @@ pub(super) fn judge(server: &HostPort, seen: &Seen, wants: Wants<'_>) -> Vec<Fin
         let ips: Vec<String> = addresses.ips.iter().map(ToString::to_string).collect();
         // A server known by its address has said it.
         let ips = if matches!(server.host, Host::Ip(_)) { String::new() } else { format!("{}: ", ips.join(", ")) };
-        findings.push(Finding::ok("server", subject, format!("{ips}certificate {good_until}{state}{ca}")));
+        findings.push(Finding::ok("server", subject, format!("{ips}its certificate {good_until}{state}{ca}")));
     }
     findings
 }
@@ -252,7 +252,7 @@ fn certificate(subject: &str, ip: IpAddr, shown: &Shown, wants: Wants<'_>) -> (V
         };
         findings.push(Finding {
             verdict,
-            ..Finding::problem("certificate", subject, format!("its certificate is {}", worded(&words)), mend)
+            ..Finding::problem("certificate", subject, format!("its certificate {words}"), mend)
         });
     } else if let Some(why) = &shown.untrusted {
         let mend = format!(
@@ -262,14 +262,6 @@ fn certificate(subject: &str, ip: IpAddr, shown: &Shown, wants: Wants<'_>) -> (V
         findings.push(Finding::problem("certificate", subject, why.clone(), mend));
     }
     (findings, words)
-}
-
-/// For a sentence that goes on after "is".
-fn worded(words: &str) -> String {
-    match words.strip_prefix("is ") {
-        Some(rest) => rest.to_owned(),
-        None => words.to_owned(),
-    }
 }
 
 /// Gives the words for a server that is well.
@@ -338,4 +330,158 @@ pub(super) fn late(server: &HostPort, after: Duration, leave_out: &str) -> Findi
     let what = format!("has not been heard out after {} s", after.as_secs());
     let mend = format!("see whether that host is up, and whether DNS is quick; or {leave_out}");
     Finding::problem("server", server.to_string(), what, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+    use crate::certificate::Names;
+    use crate::discovery::answer::Failure;
+
+    /// A certificate for these names that is good from 2026 to 2027.
+    fn shown(names: &[&str]) -> Shown {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2027, 1, 1));
+        let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        Shown { names: Names::of(der.der()).unwrap(), out_of_date: None, untrusted: None }
+    }
+
+    fn reply(status: u16, body: &str) -> Result<Reply, HttpError> {
+        Ok(Reply { status, body: body.into() })
+    }
+
+    /// A server in good health with these addresses, the first of which has this certificate; the others are shut.
+    fn seen(ips: &[&str], shown: Shown, shut: &Shut) -> Seen {
+        let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        let door = |(n, ip): (usize, &IpAddr)| Door {
+            ip: *ip,
+            shown: if n == 0 { Ok(shown.clone()) } else { Err(shut.clone()) },
+        };
+        let doors = ips.iter().enumerate().map(door).collect();
+        let addresses = Ok(Addresses { ips, ttl: None, stale: None, refused: Vec::new() });
+        Seen { addresses, doors, status: Some(reply(200, "running")), ca: None }
+    }
+
+    fn well() -> Seen {
+        seen(&["192.0.2.1"], shown(&["a.test", "puppet.test"]), &Shut::NoTls("closed".into()))
+    }
+
+    /// `verdict check: what | mend` of each finding.
+    fn judged(seen: &Seen, adjust: impl FnOnce(&mut Wants<'_>)) -> Vec<String> {
+        let asked = [("server", "puppet.test".parse().unwrap())];
+        let mut wants = Wants {
+            asked: &asked,
+            own: &[],
+            ca_mend: None,
+            leave_out: "LEAVE IT OUT",
+            is_in_hosts_file: false,
+            ca_file: "CA.PEM",
+            now: date_time_ymd(2026, 6, 1).unix_timestamp(),
+        };
+        adjust(&mut wants);
+        let findings = judge(&"a.test:8140".parse().unwrap(), seen, wants);
+        let line = |f: Finding| format!("{:?} {}: {} | {}", f.verdict, f.check, f.what, f.mend.unwrap_or_default());
+        findings.into_iter().map(line).collect()
+    }
+
+    fn one(seen: &Seen, adjust: impl FnOnce(&mut Wants<'_>)) -> String {
+        let mut found = judged(seen, adjust);
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
+    #[test]
+    fn all_is_well() {
+        assert_eq!(one(&well(), |_| ()), "Ok server: 192.0.2.1: its certificate is good until 2027-01-01, running | ");
+        let ca = Seen { ca: Some(reply(200, "PEM")), ..well() };
+        assert!(one(&ca, |wants| wants.ca_mend = Some("MEND")).ends_with("running, runs the CA | "));
+        let closed = Seen { status: Some(reply(403, "")), ..well() };
+        assert!(one(&closed, |_| ()).starts_with("Ok server"));
+    }
+
+    #[test]
+    fn addresses() {
+        let nowhere = |why| Seen { addresses: Err(why), doors: Vec::new(), status: None, ca: None };
+        let loopback = || nowhere(NoAddress::Loopback([127, 0, 0, 1].into()));
+        assert!(one(&nowhere(NoAddress::None), |_| ()).ends_with("or LEAVE IT OUT"));
+        assert!(one(&nowhere(NoAddress::Failed(Failure::default())), |_| ()).contains("mend the nameservers"));
+        assert!(one(&loopback(), |_| ()).starts_with("Problem server"));
+        assert!(one(&loopback(), |wants| wants.is_in_hosts_file = true).starts_with("Problem loop"));
+    }
+
+    #[test]
+    fn one_address_of_two() {
+        let both = |other: &str, shut: Shut| seen(&["192.0.2.1", other], shown(&["puppet.test"]), &shut);
+        // The next one is tried, and a family that the host has not is no fault.
+        assert!(
+            one(&both("192.0.2.2", Shut::Unreached(Did::Refuse)), |_| ())
+                .starts_with("Warning server: 192.0.2.2 refused")
+        );
+        let unreachable = || Shut::Unreached(Did::Fail("Network is unreachable".into()));
+        assert!(one(&both("2001:db8::1", unreachable()), |_| ()).starts_with("Ok server"));
+        assert!(one(&both("192.0.2.2", unreachable()), |_| ()).starts_with("Warning server"));
+        let mut dead = both("192.0.2.2", Shut::Unreached(Did::TimeOut));
+        dead.doors.remove(0);
+        dead.status = None;
+        assert!(one(&dead, |_| ()).starts_with("Problem server: 192.0.2.2 timed out"));
+    }
+
+    #[test]
+    fn certificates() {
+        let other = seen(&["192.0.2.1"], shown(&["a.test"]), &Shut::NoTls(String::new()));
+        assert!(
+            one(&other, |_| ()).starts_with(
+                "Problem certificate-name: its certificate is for a.test, and not for puppet.test (server)"
+            )
+        );
+        let own = ["puppetfiles".parse().unwrap()];
+        let unasked = |wants: &mut Wants<'_>| wants.asked = &[];
+        assert!(one(&other, unasked).starts_with("Ok server"));
+        let found = judge(&"a.test:8140".parse().unwrap(), &other, Wants { asked: &[], own: &own, ..wants() });
+        assert_eq!((found[0].check, found[0].verdict), ("certificate-name", Verdict::Warning));
+
+        let at = |year, month| move |wants: &mut Wants<'_>| wants.now = date_time_ymd(year, month, 15).unix_timestamp();
+        assert!(
+            one(&well(), at(2026, 12)).starts_with("Warning certificate: its certificate is good until 2027-01-01")
+        );
+        assert!(one(&well(), at(2027, 1)).starts_with("Problem certificate: its certificate expired on 2027-01-01"));
+        assert!(one(&well(), at(2025, 1)).ends_with("`timedatectl`"));
+        let untrusted = Some("its certificate is signed by no CA in CA.PEM".to_owned());
+        let foreign = seen(&["192.0.2.1"], Shown { untrusted, ..shown(&["puppet.test"]) }, &Shut::NoTls(String::new()));
+        assert!(one(&foreign, |_| ()).contains("`rm CA.PEM`"));
+    }
+
+    fn wants<'a>() -> Wants<'a> {
+        let now = date_time_ymd(2026, 6, 1).unix_timestamp();
+        Wants { asked: &[], own: &[], ca_mend: None, leave_out: "", is_in_hosts_file: false, ca_file: "", now }
+    }
+
+    #[test]
+    fn what_it_says_of_itself() {
+        for (status, expected) in [
+            (reply(503, ""), "Problem status: answers 503"),
+            (reply(200, "starting"), "Problem status: says that it is \"starting\""),
+            (reply(404, ""), "Warning status: has no /status/v1/simple"),
+            (Err(HttpError::TooLong), "Warning status: /status/v1/simple: answered with more"),
+            (Err(HttpError::Connection("answered with the TLS alert CertificateRequired".into())), "Ok server"),
+        ] {
+            let found = one(&Seen { status: Some(status), ..well() }, |_| ());
+            assert!(found.starts_with(expected), "{found}");
+        }
+        for (ca, expected) in [
+            (reply(404, ""), "Problem ca: runs no CA, so no new agent gets a certificate there | MEND"),
+            (reply(403, ""), "Warning ca: answers 403"),
+            (
+                Err(HttpError::Connection("answered with the TLS alert CertificateRequired".into())),
+                "Problem ca: wants a certificate",
+            ),
+            (Err(HttpError::Broken("x".into())), "Warning ca: "),
+        ] {
+            let found = one(&Seen { ca: Some(ca), ..well() }, |wants| wants.ca_mend = Some("MEND"));
+            assert!(found.starts_with(expected), "{found}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use super::finding::Finding;
 use super::process::output;
 
 /// It answers from memory.
@@ -45,6 +46,8 @@ pub(super) struct Unit {
     pub(super) is_loaded: bool,
     /// Whether it is started.
     pub(super) is_active: bool,
+    /// Whether it was, and came to a bad end.
+    pub(super) has_failed: bool,
     /// Whether it is started at boot.
     pub(super) is_enabled: bool,
     /// Where a socket listens, for TCP.
@@ -81,6 +84,26 @@ impl Systemd {
     }
 }
 
+/// Judges our units; what is well is said of each listener.
+pub(super) fn judge(systemd: &Systemd) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, unit) in [(SOCKET, systemd.socket()), (SERVICE, systemd.service())] {
+        if unit.is_some_and(|unit| unit.has_failed) {
+            let mend = format!("`journalctl -u {name}` says why; then `systemctl restart {name}`");
+            findings.push(Finding::problem("unit", name, "has failed", mend));
+        }
+    }
+    let comes_with_boot = |unit: Option<&Unit>| unit.is_some_and(|unit| unit.is_enabled);
+    if systemd.socket().is_some_and(|socket| socket.is_active)
+        && !comes_with_boot(systemd.socket())
+        && !comes_with_boot(systemd.service())
+    {
+        let mend = format!("`systemctl enable {SOCKET}`");
+        findings.push(Finding::warning("unit", SOCKET, "is not started at boot, and neither is the service", mend));
+    }
+    findings
+}
+
 /// A paragraph for each unit, in the order in which they were asked for; a line for each property, some repeated.
 fn parse(text: &str) -> Systemd {
     let mut units = Units::default();
@@ -90,6 +113,7 @@ fn parse(text: &str) -> Systemd {
         let unit = Unit {
             is_loaded: is("LoadState=", "loaded"),
             is_active: is("ActiveState=", "active"),
+            has_failed: is("ActiveState=", "failed"),
             is_enabled: values("UnitFileState=").any(|value| value.starts_with("enabled")),
             // `Listen=127.0.0.1:8139 (Stream)`
             listen: values("Listen=")
@@ -147,6 +171,26 @@ LoadState=loaded
         let Systemd::Here(units) = systemd else { panic!() };
         assert_eq!(units.agent_environment, "http_proxy=http://proxy:3128 LANG=C");
         assert_eq!(units.agent_environment_files, ["/etc/sysconfig/puppet", "/etc/default/puppet"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_them() {
+        let judged = |text: &str| -> Vec<String> {
+            judge(&parse(text)).into_iter().map(|f| format!("{} {}: {}", f.subject, f.what, f.mend.unwrap())).collect()
+        };
+        let unit = |id: &str, state: &str, file: &str| {
+            format!("Id=puppet-shim.{id}\nLoadState=loaded\nActiveState={state}\nUnitFileState={file}\n\n")
+        };
+        assert_eq!(judged(&(unit("socket", "active", "enabled") + &unit("service", "inactive", "disabled"))), [""; 0]);
+        assert_eq!(judged(&(unit("socket", "active", "disabled") + &unit("service", "active", "enabled"))), [""; 0]);
+        assert_eq!(
+            judged(&(unit("socket", "active", "disabled") + &unit("service", "failed", "disabled"))),
+            [
+                "puppet-shim.service has failed: `journalctl -u puppet-shim.service` says why; then `systemctl restart \
+                 puppet-shim.service`",
+                "puppet-shim.socket is not started at boot, and neither is the service: `systemctl enable puppet-shim.socket`"
+            ]
+        );
     }
 
     #[test]
