@@ -96,8 +96,9 @@ struct Agent {
 pub async fn examine(patient: &Patient<'_>, progress: &Progress) -> Vec<Group> {
     let deadline = Instant::now() + ALL;
     let config = &patient.config.config;
-    let asked = join(progress.during("systemd".into(), Systemd::ask()), progress.during("Puppet".into(), ask_puppet()));
-    let (systemd, puppet) = asked.await;
+    let answers =
+        join(progress.during("systemd".into(), Systemd::ask()), progress.during("Puppet".into(), ask_puppet()));
+    let (systemd, puppet) = answers.await;
     let site = Site::new(config, patient.domain);
     let hosts = HostsFile::read();
     let here = Here { listeners: &config.listen, hosts: &hosts };
@@ -258,7 +259,7 @@ async fn ask_servers(
     }
     let answers = questions.into_iter().map(|(server, sni, needs_ca)| async move {
         let seen = timeout_at(deadline, asker.ask(&server, &sni, needs_ca));
-        let seen = progress.during(server.to_string(), seen).await.ok();
+        let seen = Box::pin(progress.during(server.to_string(), seen)).await.ok();
         (server, seen)
     });
     join_all(answers).await.into_iter().collect()

@@ -272,7 +272,8 @@ async fn a_listener_that_the_socket_unit_has_not() {
     let mut patient = Patient::without_daemon(listen.to_vec()).await;
     patient.run().await;
     let show = |held: &[SocketAddr]| {
-        let held: String = held.iter().map(|address| format!("Listen={address} (Stream)\n")).collect();
+        let held: Vec<_> = held.iter().map(|address| format!("Listen={address} (Stream)\n")).collect();
+        let held = held.concat();
         patient.systemd(&format!(
             "Id=puppet-shim.socket\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n{held}
 Id=puppet-shim.service\nLoadState=loaded\nActiveState=active\nUnitFileState=disabled\n"

@@ -260,7 +260,7 @@ mod tests {
             let findings = judged(&[(setting, value)], false);
             let [finding] = &findings[..] else { panic!("{findings:?}") };
             assert_eq!((finding.subject.as_str(), finding.verdict), (setting, verdict));
-            assert!(finding.mend.as_ref().unwrap().contains(&format!("puppet config ")), "{finding:?}");
+            assert!(finding.mend.as_ref().unwrap().contains("puppet config "), "{finding:?}");
         }
         let mend = judged(&[("server", "localhost")], false)[0].mend.clone().unwrap();
         assert!(mend.starts_with("`puppet config set server puppet.lab.test --section main`"), "{mend}");

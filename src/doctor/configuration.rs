@@ -1,5 +1,7 @@
 //! Our own configuration, and whether the daemon goes by it.
 
+use std::fmt::Write as _;
+
 use super::finding::Finding;
 use crate::config::{Diagnostic, InForce, Origin, Severity};
 
@@ -11,7 +13,8 @@ pub(super) fn judge(config: &InForce, is_older: bool) -> Vec<Finding> {
     if config.origin.is_fallback() {
         // What holds instead is the same for each error, so it is said once.
         if let Some(first) = findings.iter_mut().find(|finding| finding.mend.is_some()) {
-            first.what.push_str(&format!("; until that is mended the daemon goes by {}", config.origin));
+            // Writing to a String cannot fail.
+            let _ = write!(first.what, "; until that is mended the daemon goes by {}", config.origin);
         }
     } else if is_older {
         findings.push(Finding::warning(

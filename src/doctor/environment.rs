@@ -6,7 +6,7 @@ use std::fs;
 use super::units::Systemd;
 use crate::puppet::ENVIRONMENT_FILES;
 
-/// What a login, or cron, gives to all (pam_env(7)).
+/// What a login, or cron, gives to all (`pam_env(7)`).
 const EVERYBODYS: &str = "/etc/environment";
 
 /// One of them.

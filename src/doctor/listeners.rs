@@ -33,7 +33,7 @@ pub(super) fn stranger<'s>(address: SocketAddr, scene: &Scene<'s>) -> Option<(u3
 }
 
 /// The daemon's process among those that have the address.
-pub(super) fn daemon<'s>(address: SocketAddr, sockets: &'s Sockets) -> Option<&'s Holder> {
+pub(super) fn daemon(address: SocketAddr, sockets: &Sockets) -> Option<&Holder> {
     let mut holders = sockets.at(address).into_iter().flat_map(|socket| sockets.holders(socket));
     holders.find(|holder| holder.name == "puppet-shim")
 }
@@ -63,7 +63,7 @@ pub(super) fn judge(address: SocketAddr, scene: &Scene<'_>, user: Option<&str>) 
             return Finding::ok(CHECK, subject, "this host has no IPv6, so nobody comes here");
         }
         let finding = match socket {
-            Some(unit) if unit.is_active && !is_in_unit => absent_from_unit(address, "nobody listens here: "),
+            Some(unit) if unit.is_active() && !is_in_unit => absent_from_unit(address, "nobody listens here: "),
             _ => Finding::problem(CHECK, subject, "nobody listens here, so agents are refused", start(socket)),
         };
         // No agent misses it yet.
@@ -75,7 +75,7 @@ pub(super) fn judge(address: SocketAddr, scene: &Scene<'_>, user: Option<&str>) 
         None => "a process of root's or of puppet-shim's own user".to_owned(),
     };
     match socket {
-        Some(unit) if unit.is_active && !is_in_unit => {
+        Some(unit) if unit.is_active() && !is_in_unit => {
             let finding = absent_from_unit(address, "");
             if !scene.systemd.service().is_some_and(|service| service.is_enabled) {
                 return finding;
@@ -86,7 +86,7 @@ pub(super) fn judge(address: SocketAddr, scene: &Scene<'_>, user: Option<&str>) 
             }
             Finding::ok(CHECK, subject, format!("held by {holder}, which is always to run"))
         }
-        Some(unit) if unit.is_active => Finding::ok(CHECK, subject, format!("in {SOCKET}, held by {holder}")),
+        Some(unit) if unit.is_active() => Finding::ok(CHECK, subject, format!("in {SOCKET}, held by {holder}")),
         _ => Finding::ok(CHECK, subject, format!("held by {holder}")),
     }
 }
@@ -105,7 +105,7 @@ fn absent_from_unit(address: SocketAddr, before: &str) -> Finding {
 
 fn start(socket: Option<&Unit>) -> String {
     match socket {
-        Some(unit) if unit.is_active => format!("`systemctl restart {SOCKET} puppet-shim.service`"),
+        Some(unit) if unit.is_active() => format!("`systemctl restart {SOCKET} puppet-shim.service`"),
         Some(_) => format!("`systemctl enable --now {SOCKET}`"),
         None => "start `puppet-shim run` by the host's service manager".into(),
     }
@@ -121,7 +121,7 @@ fn serves(have: SocketAddr, wanted: SocketAddr) -> bool {
 mod tests {
     use super::super::finding::Verdict;
     use super::super::sockets::Socket;
-    use super::super::units::Units;
+    use super::super::units::{State, Units};
     use super::*;
 
     const ADDRESS: &str = "127.0.0.1:8139";
@@ -137,8 +137,9 @@ mod tests {
 
     fn units(listen: &[&str], is_active: bool, service_is_enabled: bool) -> Systemd {
         let listen = listen.iter().map(|text| text.parse().unwrap()).collect();
+        let state = if is_active { State::Active } else { State::Inactive };
         Systemd::Here(Units {
-            socket: Unit { is_loaded: true, is_active, is_enabled: true, listen, ..Unit::default() },
+            socket: Unit { is_loaded: true, state, is_enabled: true, listen },
             service: Unit { is_loaded: true, is_enabled: service_is_enabled, ..Unit::default() },
             ..Units::default()
         })

@@ -21,16 +21,14 @@ pub(super) async fn output(mut command: Command, patience: Duration) -> Option<O
         hold(&pid, None);
         output
     });
-    match timeout(patience, ended).await {
-        Ok(output) => output.ok().flatten(),
-        Err(_) => {
-            if let Some(pid) = *running.lock().unwrap_or_else(PoisonError::into_inner) {
-                // It may have ended just now.
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            None
-        }
+    if let Ok(output) = timeout(patience, ended).await {
+        return output.ok().flatten();
     }
+    if let Some(pid) = *running.lock().unwrap_or_else(PoisonError::into_inner) {
+        // It may have ended just now.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    None
 }
 
 #[cfg(test)]

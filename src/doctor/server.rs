@@ -349,12 +349,13 @@ mod tests {
         Shown { names: Names::of(der.der()).unwrap(), out_of_date: None, untrusted: None }
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "reads better in the tables below")]
     fn reply(status: u16, body: &str) -> Result<Reply, HttpError> {
         Ok(Reply { status, body: body.into() })
     }
 
     /// A server in good health with these addresses, the first of which has this certificate; the others are shut.
-    fn seen(ips: &[&str], shown: Shown, shut: &Shut) -> Seen {
+    fn seen(ips: &[&str], shown: &Shown, shut: &Shut) -> Seen {
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
         let door = |(n, ip): (usize, &IpAddr)| Door {
             ip: *ip,
@@ -366,7 +367,7 @@ mod tests {
     }
 
     fn well() -> Seen {
-        seen(&["192.0.2.1"], shown(&["a.test", "puppet.test"]), &Shut::NoTls("closed".into()))
+        seen(&["192.0.2.1"], &shown(&["a.test", "puppet.test"]), &Shut::NoTls("closed".into()))
     }
 
     /// `verdict check: what | mend` of each finding.
@@ -414,7 +415,7 @@ mod tests {
 
     #[test]
     fn one_address_of_two() {
-        let both = |other: &str, shut: Shut| seen(&["192.0.2.1", other], shown(&["puppet.test"]), &shut);
+        let both = |other: &str, shut: Shut| seen(&["192.0.2.1", other], &shown(&["puppet.test"]), &shut);
         // The next one is tried, and a family that the host has not is no fault.
         assert!(
             one(&both("192.0.2.2", Shut::Unreached(Did::Refuse)), |_| ())
@@ -431,7 +432,7 @@ mod tests {
 
     #[test]
     fn certificates() {
-        let other = seen(&["192.0.2.1"], shown(&["a.test"]), &Shut::NoTls(String::new()));
+        let other = seen(&["192.0.2.1"], &shown(&["a.test"]), &Shut::NoTls(String::new()));
         assert!(
             one(&other, |_| ()).starts_with(
                 "Problem certificate-name: its certificate is for a.test, and not for puppet.test (server)"
@@ -450,7 +451,8 @@ mod tests {
         assert!(one(&well(), at(2027, 1)).starts_with("Problem certificate: its certificate expired on 2027-01-01"));
         assert!(one(&well(), at(2025, 1)).ends_with("`timedatectl`"));
         let untrusted = Some("its certificate is signed by no CA in CA.PEM".to_owned());
-        let foreign = seen(&["192.0.2.1"], Shown { untrusted, ..shown(&["puppet.test"]) }, &Shut::NoTls(String::new()));
+        let foreign =
+            seen(&["192.0.2.1"], &Shown { untrusted, ..shown(&["puppet.test"]) }, &Shut::NoTls(String::new()));
         assert!(one(&foreign, |_| ()).contains("`rm CA.PEM`"));
     }
 

@@ -69,7 +69,7 @@ impl Sockets {
     }
 }
 
-/// /proc/net/tcp and tcp6, proc_net_tcp(5).
+/// /proc/net/tcp and tcp6, `proc_net_tcp(5)`.
 fn parse(text: &str) -> Vec<Socket> {
     let socket = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();

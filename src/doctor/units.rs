@@ -45,13 +45,30 @@ pub(super) struct Unit {
     /// Whether systemd knows it.
     pub(super) is_loaded: bool,
     /// Whether it is started.
-    pub(super) is_active: bool,
-    /// Whether it was, and came to a bad end.
-    pub(super) has_failed: bool,
+    pub(super) state: State,
     /// Whether it is started at boot.
     pub(super) is_enabled: bool,
     /// Where a socket listens, for TCP.
     pub(super) listen: Vec<SocketAddr>,
+}
+
+/// What a unit does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing.
+    #[default]
+    Inactive,
+    /// What it is for.
+    Active,
+    /// Nothing, after it came to a bad end.
+    Failed,
+}
+
+impl Unit {
+    /// Whether it is started.
+    pub(super) fn is_active(&self) -> bool {
+        self.state == State::Active
+    }
 }
 
 impl Systemd {
@@ -88,13 +105,13 @@ impl Systemd {
 pub(super) fn judge(systemd: &Systemd) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, unit) in [(SOCKET, systemd.socket()), (SERVICE, systemd.service())] {
-        if unit.is_some_and(|unit| unit.has_failed) {
+        if unit.is_some_and(|unit| unit.state == State::Failed) {
             let mend = format!("`journalctl -u {name}` says why; then `systemctl restart {name}`");
             findings.push(Finding::problem("unit", name, "has failed", mend));
         }
     }
     let comes_with_boot = |unit: Option<&Unit>| unit.is_some_and(|unit| unit.is_enabled);
-    if systemd.socket().is_some_and(|socket| socket.is_active)
+    if systemd.socket().is_some_and(Unit::is_active)
         && !comes_with_boot(systemd.socket())
         && !comes_with_boot(systemd.service())
     {
@@ -112,8 +129,11 @@ fn parse(text: &str) -> Systemd {
         let is = |key, wanted: &str| values(key).any(|value| value == wanted);
         let unit = Unit {
             is_loaded: is("LoadState=", "loaded"),
-            is_active: is("ActiveState=", "active"),
-            has_failed: is("ActiveState=", "failed"),
+            state: match values("ActiveState=").next() {
+                Some("active") => State::Active,
+                Some("failed") => State::Failed,
+                _ => State::Inactive,
+            },
             is_enabled: values("UnitFileState=").any(|value| value.starts_with("enabled")),
             // `Listen=127.0.0.1:8139 (Stream)`
             listen: values("Listen=")
@@ -125,7 +145,7 @@ fn parse(text: &str) -> Systemd {
             Some(SOCKET) => units.socket = unit,
             Some(SERVICE) => units.service = unit,
             Some(AGENT) => {
-                units.agent_environment = values("Environment=").next().unwrap_or_default().to_owned();
+                values("Environment=").next().unwrap_or_default().clone_into(&mut units.agent_environment);
                 // `EnvironmentFiles=/etc/default/puppet (ignore_errors=yes)`
                 let files = values("EnvironmentFiles=").filter_map(|value| value.split(" (").next());
                 units.agent_environment_files = files.map(str::to_owned).collect();
@@ -164,10 +184,10 @@ LoadState=loaded
         let systemd = parse(text);
         let socket = systemd.socket().unwrap();
         let listen: Vec<_> = socket.listen.iter().map(ToString::to_string).collect();
-        assert_eq!((socket.is_active, socket.is_enabled), (true, true));
+        assert_eq!((socket.is_active(), socket.is_enabled), (true, true));
         assert_eq!(listen, ["127.0.0.1:8139", "[::1]:8139"]);
         let service = systemd.service().unwrap();
-        assert_eq!((service.is_active, service.is_enabled), (false, false));
+        assert_eq!((service.is_active(), service.is_enabled), (false, false));
         let Systemd::Here(units) = systemd else { panic!() };
         assert_eq!(units.agent_environment, "http_proxy=http://proxy:3128 LANG=C");
         assert_eq!(units.agent_environment_files, ["/etc/sysconfig/puppet", "/etc/default/puppet"]);

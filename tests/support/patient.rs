@@ -151,12 +151,20 @@ impl Patient {
     /// Writes the configuration, with these lines on top.
     pub fn configure(&self, more: &str) {
         let listen: Vec<_> = self.listen.iter().map(|address| format!("\"{address}\"")).collect();
-        let mut text = format!("{more}listen = [{}]\ndomain = \"{DOMAIN}\"\n", listen.join(", "));
-        text += &format!("dns.servers = [\"{}\"]\ndns.allow_loopback = true\n", self.dns.address());
-        text += &format!("certificates.ca_file = \"{}\"\n", self.file("ca.pem").display());
-        for role in ["ca", "compile", "files", "report"] {
-            text += &format!("role.{role}.allow_ports = [\"1-65535\"]\n");
-        }
+        let ports =
+            ["ca", "compile", "files", "report"].map(|role| format!("role.{role}.allow_ports = [\"1-65535\"]\n"));
+        let text = format!(
+            "{more}listen = [{}]
+domain = \"{DOMAIN}\"
+dns.servers = [\"{}\"]
+dns.allow_loopback = true
+certificates.ca_file = \"{}\"
+{}",
+            listen.join(", "),
+            self.dns.address(),
+            self.file("ca.pem").display(),
+            ports.concat()
+        );
         self.host.configure(&text);
     }
 
@@ -214,8 +222,8 @@ impl Patient {
                 format!("#!/bin/sh\ncat <<'END'\n{}\nEND\n", serde_json::to_string(&settings).unwrap())
             }
             Kind::Real => {
-                let conf: String = self.settings.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
-                fs::write(self.file("puppet.conf"), format!("[main]\n{conf}")).unwrap();
+                let conf: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+                fs::write(self.file("puppet.conf"), format!("[main]\n{}\n", conf.join("\n"))).unwrap();
                 assert!(fs::exists(PUPPET).unwrap(), "this test needs Debian's package puppet-agent");
                 let folder = self.folder.path().display();
                 // As on a host of its own: nothing of this machine's is read or written.
