@@ -61,7 +61,7 @@ pub use view::{Style, json};
 const ALL: Duration = Duration::from_secs(15);
 
 /// For Puppet to start and print its settings: a second or two, more on a host that is busy.
-const PUPPET: Duration = Duration::from_secs(9);
+const PUPPET: Duration = Duration::from_secs(11);
 
 /// For one address of a server, if the configuration allows more.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -112,7 +112,7 @@ pub async fn examine(patient: &Patient<'_>, progress: &Progress) -> Vec<Group> {
         listeners: &config.listen,
         source: source(&agent).map(|ip| SocketAddr::new(ip, 0)),
     };
-    let (plans, names) = progress.during("DNS".into(), roles::plan(&site, &agent.endpoints, agent.way)).await;
+    let (plans, names) = progress.during("DNS".into(), roles::plan(&site, &agent.endpoints, agent.way, deadline)).await;
     agent.findings.extend(names);
     let knows_agent = agent.settings.is_some();
     let asker = Asker { site: &site, dialer, prober: &prober };
@@ -164,6 +164,10 @@ fn agent(
         }
     };
     let (endpoints, mut findings) = agent::endpoints(&settings);
+    if !rustix::process::geteuid().is_root() {
+        let what = "asked by a user other than root, who has a puppet.conf and certificates of his own";
+        findings.push(Finding::warning("puppet", "puppet", what, "`sudo puppet-shim check`"));
+    }
     let can_bind = settings.get("sourceaddress").is_none_or(|address| bindable(address).is_some());
     findings.extend(agent::judge(&settings, &endpoints, config, site.table.domain(), can_bind));
     let (way, ways) = way::judge(&settings, &endpoints, here);

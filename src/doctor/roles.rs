@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::agent::Endpoint;
 use super::finding::Finding;
@@ -45,15 +45,24 @@ pub(super) struct Plan<'t> {
 }
 
 /// Which roles the agent asks for, and their servers; and what is wrong with the names.
-pub(super) async fn plan<'s>(site: &'s Site, endpoints: &[Endpoint], way: Way) -> (Vec<Plan<'s>>, Vec<Finding>) {
+pub(super) async fn plan<'s>(
+    site: &'s Site,
+    endpoints: &[Endpoint],
+    way: Way,
+    deadline: Instant,
+) -> (Vec<Plan<'s>>, Vec<Finding>) {
     let roles = site.table.roles();
     let mut asked: Vec<Vec<Asking>> = roles.iter().map(|_| Vec::new()).collect();
     let (mut findings, mut strangers) = (Vec::new(), Vec::new());
-    for endpoint in endpoints.iter().filter(|endpoint| !endpoint.is_this_host()) {
-        match role_of(site, endpoint, way).await {
+    let remote: Vec<&Endpoint> = endpoints.iter().filter(|endpoint| !endpoint.is_this_host()).collect();
+    let until = deadline.min(Instant::now() + PATIENCE);
+    let meant = join_all(remote.iter().map(|endpoint| role_of(site, endpoint, way, until))).await;
+    for (endpoint, meant) in remote.into_iter().zip(meant) {
+        match meant {
             Ok((role, only)) => {
-                if let Some(at) = roles.iter().position(|known| known.role == role.role) {
-                    asked[at].push(Asking { endpoint: endpoint.clone(), only });
+                let mut all = roles.iter().zip(&mut asked);
+                if let Some((_, asked)) = all.find(|(known, _)| known.role == role.role) {
+                    asked.push(Asking { endpoint: endpoint.clone(), only });
                 }
             }
             // The others may take it from `server`, which comes first.
@@ -64,9 +73,11 @@ pub(super) async fn plan<'s>(site: &'s Site, endpoints: &[Endpoint], way: Way) -
             }
         }
     }
+    let until = deadline.min(Instant::now() + PATIENCE);
     let plans = roles.iter().zip(asked).map(|(role, asked)| async move {
-        let found = timeout(PATIENCE, site.discovery.servers(&site.table, role, &as_asked(site, role, &asked))).await;
-        Plan { role, asked, found: found.ok() }
+        let as_asked = as_asked(site, role, &asked);
+        let found = timeout_at(until, site.discovery.servers(&site.table, role, &as_asked)).await.ok();
+        Plan { role, asked, found }
     });
     (join_all(plans).await, findings)
 }
@@ -94,6 +105,7 @@ async fn role_of<'s>(
     site: &'s Site,
     endpoint: &Endpoint,
     way: Way,
+    until: Instant,
 ) -> Result<(&'s RoleConfig, Option<HostPort>), Finding> {
     let via = if way == Way::Alias { Via::Tls } else { Via::Connect };
     let asked = Asked { via, host: Some(endpoint.host.clone()), port: endpoint.port };
@@ -101,7 +113,7 @@ async fn role_of<'s>(
     if let Some(role) = role.filter(|_| !matches!(row, Row::ListenerPort | Row::Foreign)) {
         return Ok((role, None));
     }
-    let target = timeout(PATIENCE, site.discovery.target(&site.table, &asked)).await;
+    let target = timeout_at(until, site.discovery.target(&site.table, &asked)).await;
     let unsure = match target {
         Ok(Ok(Target::Server(role, server))) => {
             let only = server.target.map(|host| HostPort { host, port: server.port });
@@ -205,7 +217,8 @@ impl Plan<'_> {
         const CHECK: &str = "records";
         let role = &self.role.role;
         let Some(found) = &self.found else {
-            let what = format!("DNS has not answered within {} s", PATIENCE.as_secs());
+            let what =
+                format!("DNS has not answered within {} s, or there was no time left to ask it", PATIENCE.as_secs());
             return vec![Finding::problem(CHECK, CHECK, what, nameservers())];
         };
         let mut findings = Vec::new();

@@ -130,10 +130,15 @@ pub(super) fn judge(server: &HostPort, seen: &Seen, wants: Wants<'_>) -> Vec<Fin
     let mut findings = Vec::new();
     let open: Vec<(&Door, &Shown)> =
         seen.doors.iter().filter_map(|door| Some((door, door.shown.as_ref().ok()?))).collect();
-    for door in &seen.doors {
-        if let Err(shut) = &door.shown {
-            findings.push(closed(&subject, door.ip, shut, !open.is_empty(), wants));
+    let mut alike: Vec<(&Shut, Vec<IpAddr>)> = Vec::new();
+    for (ip, shut) in seen.doors.iter().filter_map(|door| Some((door.ip, door.shown.as_ref().err()?))) {
+        match alike.iter_mut().find(|(known, _)| *known == shut) {
+            Some((_, ips)) => ips.push(ip),
+            None => alike.push((shut, vec![ip])),
         }
+    }
+    for (shut, ips) in alike {
+        findings.push(closed(&subject, &ips, shut, !open.is_empty(), wants));
     }
     // An address of a family that this host has not is nobody's fault.
     let is_beyond =
@@ -187,12 +192,15 @@ fn loops(subject: &str, what: &str) -> Finding {
     Finding::problem("loop", subject, what, mend)
 }
 
-fn closed(subject: &str, ip: IpAddr, shut: &Shut, others: bool, wants: Wants<'_>) -> Finding {
-    let what = |did: &dyn Display| format!("{ip} {did}");
+/// `ips`: addresses of which this is so. `others`: whether another one is well.
+fn closed(subject: &str, ips: &[IpAddr], shut: &Shut, others: bool, wants: Wants<'_>) -> Finding {
+    let listed = ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let first = listed.split(',').next().unwrap_or_default();
+    let what = |did: &dyn Display| format!("{listed} {did}");
     let or = wants.leave_out;
     let finding = match shut {
         Shut::Unreached(Did::LeadBack) if wants.is_in_hosts_file => {
-            return loops(subject, &format!("{ip} is puppet-shim's own listener, by the hosts file"));
+            return loops(subject, &format!("{listed} is puppet-shim's own listener, by the hosts file"));
         }
         Shut::Unreached(did @ Did::LeadBack) => {
             Finding::problem("loop", subject, what(did), format!("mend its record in DNS, or {or}"))
@@ -203,7 +211,7 @@ fn closed(subject: &str, ip: IpAddr, shut: &Shut, others: bool, wants: Wants<'_>
         }
         Shut::Unreached(did) => {
             let mend =
-                format!("see whether that host is up, and what is between: `ip route get {ip}`, firewalls; or {or}");
+                format!("see whether that host is up, and what is between: `ip route get {first}`, firewalls; or {or}");
             Finding::problem("server", subject, what(did), mend)
         }
         Shut::NoTls(did) => {
@@ -421,6 +429,9 @@ mod tests {
             one(&both("192.0.2.2", Shut::Unreached(Did::Refuse)), |_| ())
                 .starts_with("Warning server: 192.0.2.2 refused")
         );
+        let mut down = both("2001:db8::1", Shut::Unreached(Did::Refuse));
+        (down.doors[0].shown, down.status) = (Err(Shut::Unreached(Did::Refuse)), None);
+        assert!(one(&down, |_| ()).starts_with("Problem server: 192.0.2.1, 2001:db8::1 refused"));
         let unreachable = || Shut::Unreached(Did::Fail("Network is unreachable".into()));
         assert!(one(&both("2001:db8::1", unreachable()), |_| ()).starts_with("Ok server"));
         assert!(one(&both("192.0.2.2", unreachable()), |_| ()).starts_with("Warning server"));
