@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod log;
 pub mod puppet;
 pub mod reload;

@@ -19,7 +19,7 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio::time::Instant;
 
 /// Where agents keep it: the packages of Puppet and of `OpenVox`; Debian's.
-const AGENTS: [&str; 2] = ["/etc/puppetlabs/puppet/ssl/certs/ca.pem", "/var/lib/puppet/ssl/certs/ca.pem"];
+pub const AGENTS: [&str; 2] = ["/etc/puppetlabs/puppet/ssl/certs/ca.pem", "/var/lib/puppet/ssl/certs/ca.pem"];
 
 /// Its name as a credential: `LoadCredential=ca.pem:PATH` in the unit (systemd.exec(5)).
 const CREDENTIAL: &str = "ca.pem";

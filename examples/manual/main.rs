@@ -53,6 +53,14 @@ Where the status socket is instead, as systemd sets it.
 .B NO_COLOR
 If set, nothing on a terminal has a colour.
 .TP
+.B PUPPET_SHIM_PUPPET
+The agent's
+.B puppet
+command, where it is neither
+.I /opt/puppetlabs/bin/puppet
+nor
+.IR /usr/bin/puppet .
+.TP
 .B RUST_LOG
 .BR error ,\~ warn ,\~ info ,\~ debug " or " trace :
 which lines are logged, where
@@ -65,7 +73,9 @@ does not say. Unset:
 It did what it was told.
 .TP
 .B 1
-There is no server to try, or something needs a human.
+There is no server to try; something needs a human; or
+.B check
+has found what keeps an agent's run from succeeding.
 .TP
 .B 2
 The command line is wrong.
