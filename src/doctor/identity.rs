@@ -56,7 +56,7 @@ pub(super) fn judge_bundle<T>(
     let subject = "CA's certificates";
     let again = format!("remove it, and the next run fetches it anew: `rm {path}`");
     match (found, pem) {
-        (Err(NoBundle::Absent(_)), _) => {
+        (Err(NoBundle::Absent(_) | NoBundle::Awaited(_)), _) => {
             let what = format!("there is no {path}: the first run brings it");
             let mend = if settings.get("ca_fingerprint").is_some() {
                 "`puppet agent --test`, which compares it with the ca_fingerprint that is set".to_owned()
