@@ -1,8 +1,10 @@
 //! The command line: one file per command.
 
 pub mod check;
+pub mod fact;
 pub mod resolve;
 pub mod run;
+pub mod status;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,8 @@ enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Resolve(resolve::ResolveArgs),
+    Status(status::StatusArgs),
+    Fact(fact::FactArgs),
 }
 
 impl Cli {
@@ -33,6 +37,8 @@ impl Cli {
             Command::Run(args) => run::run(args),
             Command::Check(args) => check::check(args),
             Command::Resolve(args) => resolve::resolve(args),
+            Command::Status(args) => status::status(args),
+            Command::Fact(args) => fact::fact(args),
         }
     }
 }

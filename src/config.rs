@@ -63,6 +63,30 @@ pub struct Config {
     pub dns: DnsConfig,
     /// Whether and how servers' certificates are looked at ahead of use.
     pub certificates: Certificates,
+    /// Where the status is asked for.
+    pub status: StatusConfig,
+}
+
+/// Where the status is asked for, and by whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusConfig {
+    /// The Unix socket. Default: [`StatusSocket::Usual`].
+    pub socket: StatusSocket,
+    /// The group that may ask, beside root and the daemon's own user: its name in `/etc/group`, or its number. `None`: no
+    /// other.
+    pub group: Option<String>,
+}
+
+/// The Unix socket on which the status is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StatusSocket {
+    /// `status.socket` in the runtime directory: `/run/puppet-shim`, or what systemd says.
+    #[default]
+    Usual,
+    /// There is none.
+    Off,
+    /// This one, an absolute path.
+    At(PathBuf),
 }
 
 /// What becomes of a CONNECT or an absolute-form request for a name that is no role's.
@@ -291,6 +315,7 @@ impl Default for Config {
             limits: Limits::default(),
             dns: DnsConfig::default(),
             certificates: Certificates::default(),
+            status: StatusConfig::default(),
         }
     }
 }

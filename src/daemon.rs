@@ -2,6 +2,7 @@
 
 mod change;
 mod ending;
+mod status_desk;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::change::{Change, Changed};
 use self::ending::Ending;
+use self::status_desk::StatusDesk;
 use crate::check::Checks;
 use crate::config::{Config, Provenance};
 use crate::connection::{Left, Shared, resume, serve};
@@ -48,6 +50,7 @@ pub struct Daemon {
     status: String,
     /// Tunnels of the last process.
     parcels: Vec<Parcel>,
+    status_desk: StatusDesk,
 }
 
 /// The connections that are served; one that the next process is to go on with is what its task ends with.
@@ -125,6 +128,7 @@ impl Daemon {
         state: Option<StateDirectory>,
     ) -> Result<Self, BuildError> {
         let parts = std::mem::take(&mut inherited.parts);
+        let status_sockets = std::mem::take(&mut inherited.status);
         if !inherited.bound.is_empty() {
             manager.tell(News::Forget(BOUND));
         }
@@ -170,7 +174,26 @@ impl Daemon {
         });
         let keeper = state.map(|state| Arc::new(Keeper::new(shared.clone(), state)));
         let (parcels, status) = (unpack(parts, &manager), String::new());
-        Ok(Daemon { listeners, addresses, uses_default_listeners, leaves, shared, keeper, manager, status, parcels })
+        let status_desk = StatusDesk::new(shared.clone(), status_sockets);
+        Ok(Daemon {
+            listeners,
+            addresses,
+            uses_default_listeners,
+            leaves,
+            shared,
+            keeper,
+            manager,
+            status,
+            parcels,
+            status_desk,
+        })
+    }
+
+    /// Says what it does on the Unix socket of the configuration, too, and of any that it is given later.
+    #[must_use]
+    pub fn with_status_socket(mut self) -> Self {
+        self.status_desk.open(&self.shared.config.status);
+        self
     }
 
     /// Where it says that its configuration came from. To be told, and again whenever that changes.

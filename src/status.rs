@@ -5,10 +5,16 @@
 //! not know of is its type's default; one that only a newer one knows is passed over.
 
 mod configured;
+pub mod fact;
+mod idle;
+mod mode;
 mod of;
 mod problem;
 pub mod prometheus;
+mod query;
 mod roles;
+mod socket;
+pub mod table;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +30,9 @@ use crate::moment::{Clocks, Moment};
 use crate::pool::Pool;
 use crate::role::Table;
 
+pub use self::idle::from_state;
+pub use self::query::{PATIENCE, QueryError, query, query_within};
+pub use self::socket::StatusSocket;
 pub use crate::history::{Connection, Ending, Fault};
 
 /// Everything.

@@ -116,7 +116,7 @@ async fn serve(
         tokio::spawn(reload_at(hangup, order.clone(), args.clone(), state.clone(), provenance, manager));
     }
     let status = status(found, daemon.addresses());
-    daemon.with_status(status).run(orders).await;
+    daemon.with_status(status).with_status_socket().run(orders).await;
     // Until here, so that a host on which no signal can be listened to has a daemon all the same.
     drop(order);
     Ok(())

@@ -75,6 +75,7 @@ impl Daemon {
         if let Some(keeper) = &self.keeper {
             keeper.follow(self.shared.clone());
         }
+        self.status_desk.follow(self.shared.clone()).await;
         let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         let domain = self.shared.table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(changed = names, listen = ?self.addresses, domain, "reloaded");

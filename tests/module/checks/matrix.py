@@ -62,6 +62,8 @@ WRONG = [
     ({"dns": {"ca_file": "ca.pem"}}, "ca_file"),
     ({"certificates": {"check": "no"}}, "check"),
     ({"certificates": {"ca_file": "/etc/ssl/"}}, "ca_file"),
+    ({"status": {"socket": True}}, "socket"),
+    ({"status": {"group": "a b"}}, "group"),
     ({"mode": "dns"}, "mode"),
     ({"agent_names": {"ca": "puppetca"}}, "ca"),
     ({"no_such_parameter": 1}, "no_such_parameter"),
