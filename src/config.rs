@@ -72,8 +72,8 @@ pub struct Config {
 pub struct StatusConfig {
     /// The Unix socket. Default: [`StatusSocket::Usual`].
     pub socket: StatusSocket,
-    /// The group that may ask, beside root and the daemon's own user: its name in `/etc/group`, or its number. `None`: no
-    /// other.
+    /// The group that may ask, beside root and the daemon's own user: its name in `/etc/group`, or its number. `None`: the
+    /// process's own.
     pub group: Option<String>,
     /// Whether a browser or a scraper on this host gets it by HTTP, from any listener on loopback. Default: yes.
     pub page: bool,

@@ -249,20 +249,20 @@ impl History {
         self.roles.entry(role.to_owned()).or_default()
     }
 
-    fn served(&mut self, role: &str, server: &str, at: Moment) -> &mut Served {
-        let at_hand = self.servers.iter().position(|served| served.role == role && served.server == server);
+    fn served(&mut self, role: &str, name: &str, at: Moment) -> &mut Served {
+        let at_hand = self.servers.iter().position(|known| known.role == role && known.server == name);
         let index = at_hand.unwrap_or_else(|| {
             if self.servers.len() >= SERVERS
-                && let Some((oldest, _)) = self.servers.iter().enumerate().min_by_key(|(_, served)| served.used)
+                && let Some((oldest, _)) = self.servers.iter().enumerate().min_by_key(|(_, known)| known.used)
             {
                 self.servers.swap_remove(oldest);
             }
-            self.servers.push(Served { role: role.into(), server: server.into(), ..Served::default() });
+            self.servers.push(Served { role: role.into(), server: name.into(), ..Served::default() });
             self.servers.len() - 1
         });
-        let served = &mut self.servers[index];
-        served.used = at;
-        served
+        let known = &mut self.servers[index];
+        known.used = at;
+        known
     }
 }
 

@@ -254,7 +254,7 @@ fn the_default_file_states_the_defaults() {
     assert_eq!(file(&mut config.certificates.ca_file), "/etc/puppetlabs/puppet/ssl/certs/ca.pem");
     assert_eq!(file(&mut config.dns.trust_anchor), "/etc/puppet-shim/trust-anchor.key");
     assert_eq!(file(&mut config.dns.ca_file), "/etc/ssl/certs/dns-ca.pem");
-    // Nor of this, which is whatever systemd says; and of this, which is nobody.
+    // Nor of these, which are whatever systemd says.
     let socket = std::mem::take(&mut config.status.socket);
     assert_eq!(socket, StatusSocket::At("/run/puppet-shim/status.socket".into()));
     assert_eq!(config.status.group.take().as_deref(), Some("adm"));

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use crate::config::{self, Config, Diagnostic, InForce, Provenance, Severity};
 use crate::daemon::{BuildError, Change, Changed, Daemon, Order, Site};
 use crate::inherited::Inherited;
-use crate::log::{self, Style};
+use crate::log::{self, Format, Style};
 use crate::memory;
 use crate::notify::{News, Notifier};
 use crate::pool::Pool;
@@ -37,16 +37,43 @@ const WRITER_LINGERS: Duration = Duration::from_millis(100);
 /// log says so. SIGHUP has it read again. SIGTERM leaves open connections to the next process where systemd keeps them;
 /// SIGINT, like SIGTERM elsewhere, waits until closing them harms no run. A second signal ends it at once.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = MORE)]
 pub struct RunArgs {
     /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// How a log line is written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: Format,
+
+    /// What is logged: a level, for all or for a part; without it what the environment says, else info
+    ///
+    /// The levels are off, error, warn, info, debug and trace. A part is a module of puppet-shim's or of a library's, and the
+    /// longest name that fits counts: `warn,puppet_shim=debug`, `puppet_shim::connection=off`.
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
 }
+
+/// What `--help` ends with.
+const MORE: &str = "\
+Examples:
+  puppet-shim run                                as systemd starts it
+  puppet-shim run --config ./shim.toml           to try a configuration; it may listen on other ports
+  puppet-shim run --log puppet_shim=debug        with what is otherwise not worth a line
+  puppet-shim run --log-format json 2>&1 | jq .  an object for each line
+
+Environment:
+  RUST_LOG           what is logged, where --log does not say
+  NO_COLOR           no colour on a terminal
+  STATE_DIRECTORY    where state is kept, as systemd sets it
+  RUNTIME_DIRECTORY  where the status socket is, as systemd sets it";
 
 /// Runs the command.
 pub fn run(args: &RunArgs) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    log::init(Style::detect(env("JOURNAL_STREAM").as_deref(), env("NO_COLOR").is_some()), env("RUST_LOG").as_deref());
+    let style = Style::of(args.log_format, env("JOURNAL_STREAM").as_deref(), env("NO_COLOR").is_some());
+    log::init(style, args.log.clone().or_else(|| env("RUST_LOG")).as_deref());
     let inherited = Inherited::take();
     let state = StateDirectory::find();
     let found = configure(args, &state);

@@ -83,7 +83,7 @@ pub enum Format {
     Table,
     /// For machines
     Json,
-    /// For node_exporter's textfile collector
+    /// For the textfile collector of Prometheus' node exporter
     Prometheus,
     /// The same as `OpenMetrics` has it
     Openmetrics,

@@ -57,7 +57,7 @@ fn servers(role: &RoleStatus, problems: &mut Vec<Problem>) {
         problems.push(error(&about, message, "see that one of them runs and can be reached from here"));
     } else if !down.is_empty() {
         let message = format!("{}; the others go first", list(&down));
-        problems.push(warning(&about, message, "nothing here: it is tried again by itself"));
+        problems.push(warning(&about, message, "nothing on this host; it is tried again by itself"));
     } else if role.last_failed
         && let Some(fault) = &role.last_error
     {

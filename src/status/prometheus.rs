@@ -1,4 +1,4 @@
-//! The status as metrics, in the two forms that Prometheus reads: its own text, which node_exporter's textfile collector
+//! The status as metrics, in the two forms that Prometheus reads: its own text, which its node exporter's textfile collector
 //! takes too, and `OpenMetrics` 1.0. No io.
 //!
 //! Written here, since the crates for it have one of the two forms each, and keep counts of their own beside ours.
@@ -191,9 +191,9 @@ fn servers(status: &Status) -> Vec<Family> {
     let each = |value: fn(&ServerStatus) -> Option<f64>| {
         all().filter_map(|(role, server)| Some(sample(labels(role, server), value(server)?))).collect()
     };
-    let state = |(role, server): (&str, &ServerStatus)| {
-        let states = [(RankStatus::Good, "good"), (RankStatus::Slow, "slow"), (RankStatus::Down, "down")];
-        states.map(|(rank, word)| {
+    let ranked = |(role, server): (&str, &ServerStatus)| {
+        let ranks = [(RankStatus::Good, "good"), (RankStatus::Slow, "slow"), (RankStatus::Down, "down")];
+        ranks.map(|(rank, word)| {
             let [role, name] = labels(role, server);
             sample([role, name, ("state", word)], truth(server.rank == rank))
         })
@@ -209,7 +209,7 @@ fn servers(status: &Status) -> Vec<Family> {
         gauge(
             "puppet_shim_server_state",
             "How the server stands; others go before it unless good.",
-            all().flat_map(state).collect(),
+            all().flat_map(ranked).collect(),
         ),
         gauge("puppet_shim_server_pinned", "Whether the agent's run is with it.", each(|s| Some(truth(s.is_pinned)))),
         gauge("puppet_shim_server_answer_seconds", "How long it usually takes to answer.", each(|s| s.usual_seconds)),

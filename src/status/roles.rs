@@ -117,7 +117,7 @@ impl Parts<'_> {
         let trouble = health.trouble(server);
         let rank = health.rank(server, now);
         let usual = health.records().find(|(known, _)| *known == server).and_then(|(_, record)| record.usual);
-        let served = self.history.servers(role).find(|served| served.server == status.server);
+        let done = self.history.servers(role).find(|done| done.server == status.server);
         let mut certificates: Vec<_> = self
             .pool
             .verdicts
@@ -141,9 +141,9 @@ impl Parts<'_> {
             usual_seconds: usual.map(seconds),
             certificates,
             tunnels_open: self.gauge.tunnels(role, Some(&status.server)),
-            totals: served.map(Totals::from).unwrap_or_default(),
-            used: served.map(|served| served.used),
-            last_error: served.and_then(|served| served.error.clone()),
+            totals: done.map(Totals::from).unwrap_or_default(),
+            used: done.map(|done| done.used),
+            last_error: done.and_then(|done| done.error.clone()),
             ..status
         }
     }

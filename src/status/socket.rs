@@ -159,9 +159,13 @@ fn give(path: &Path, group: &str) -> Result<(), String> {
     let id = find(&text, group).ok_or_else(|| {
         format!("there is no group {group:?} in {GROUPS}; see `group` under [status] in puppet-shim.toml")
     })?;
+    if fs::metadata(path).is_ok_and(|meta| meta.gid() == id) {
+        // The service's own, and under the unit's sandbox it could give it to no other.
+        return Ok(());
+    }
     chown(path, None, Some(id)).map_err(|why| {
         format!(
-            "cannot give it to the group {group}: {why}; have the service in it, by `systemctl edit puppet-shim.service` and SupplementaryGroups={group} under [Service]"
+            "cannot give it to the group {group}: {why}; have the service be of it: `systemctl edit puppet-shim.service`, and write Group={group} under [Service]"
         )
     })
 }
@@ -224,5 +228,15 @@ mod tests {
         let path = folder.path().join("status.socket");
         let _socket = StatusSocket::bind(&path, Some("no-such-group-here")).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+    }
+
+    #[tokio::test]
+    async fn the_group_of_the_service_itself_needs_no_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status.socket");
+        let own = rustix::process::getegid().as_raw();
+        let _socket = StatusSocket::bind(&path, None).unwrap();
+        assert_eq!(give(&path, &own.to_string()), Ok(()));
+        assert_eq!(fs::metadata(&path).unwrap().gid(), own);
     }
 }

@@ -161,7 +161,9 @@ impl Page<'_> {
         let rows: Vec<_> = self.status.roles.iter().flat_map(|role| self.servers(role)).collect();
         let mut table =
             Table::new(["SERVER", "STATE", "PIN", "USUAL", "OPEN", "CARRIED", "FAILED", "UP", "DOWN", "LAST ERROR"]);
-        rows.iter().for_each(|row| table.add(row.clone()));
+        for row in &rows {
+            table.add(row.clone());
+        }
         let mut lines = table.lines().into_iter();
         writeln!(self.out)?;
         if let Some(header) = lines.next().filter(|_| !rows.is_empty()) {

@@ -125,7 +125,8 @@ impl Drop for Screen {
 /// Puts a text in the place of what is there, line by line and in one go, so that nothing flickers. What there is no row
 /// for is left out.
 fn draw(text: &str) {
-    let rows = tcgetwinsize(io::stdout()).map_or(24, |size| size.ws_row).max(2);
+    // A terminal that does not know has none.
+    let rows = tcgetwinsize(io::stdout()).ok().map(|size| size.ws_row).filter(|rows| *rows > 2).unwrap_or(24);
     let mut frame = String::with_capacity(text.len() + 1024);
     frame.push_str("\x1b[H");
     let (lines, fit): (Vec<_>, usize) = (text.lines().collect(), usize::from(rows) - 1);
