@@ -16,10 +16,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use puppet_shim::status::{
-    ConfigurationOrigin, Ending, ListenerState, ProblemSeverity, RankStatus, RoleStatus, Status, query,
+    ConfigurationOrigin, Ending, Freshness, ListenerState, ProblemSeverity, RankStatus, RoleStatus, Status, query,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use support::command::{Host, Running, binary, ending, output, text};
+use support::dns::Dns;
 use support::eventually;
 use support::supervisor::Supervisor;
 use support::tcp::{Answer, Named, Raw, ask, begin, refusing, tunnel};
@@ -218,7 +219,7 @@ async fn a_group_may_ask_and_nobody_else() {
     }
     site.configure("127.0.0.1:0", "status.group = \"12345\"");
     let _daemon = site.run().await;
-    assert_eq!(fs::metadata(site.socket()).unwrap().gid(), 12345);
+    eventually("it is the group's", || fs::metadata(site.socket()).unwrap().gid() == 12345).await;
     // Where anybody can reach it.
     let folder = site.socket().parent().unwrap().to_owned();
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
@@ -373,4 +374,65 @@ async fn the_log_can_be_json() {
     assert_eq!((&carried["level"], &carried["target"]), (&"info".into(), &"puppet_shim::connection".into()));
     assert_eq!(carried["fields"]["role"], "ca");
     assert!(carried["fields"]["ms"].is_f64() && carried["fields"]["up"].is_u64(), "{carried}");
+}
+
+// === DNS ===
+
+/// Makes what DNS said of SRV records an hour older.
+fn age(host: &Host) {
+    let file = host.state().join("memory.json");
+    let mut memory: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for answer in memory["dns"]["srv"].as_array_mut().unwrap() {
+        answer["learnt"] = (answer["learnt"].as_u64().unwrap() - 3_600_000).into();
+    }
+    fs::write(&file, serde_json::to_vec(&memory).unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_stale_is_told_of_with_a_process_and_without() {
+    let (mut dns, ca) = (Dns::start().await, Named::start("ca").await);
+    dns.set_addresses("ca1.lab.test", 86400, &[ca.address().ip()]).await;
+    dns.set_srv("_x-puppet-ca._tcp.lab.test", 60, &[(0, 0, ca.address().port(), "ca1.lab.test")]).await;
+    let site = Site::new("").await;
+    site.host.configure(&format!(
+        "listen = [\"127.0.0.1:0\"]\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\ndns.allow_loopback = true\n\
+         role.ca.allow_ports = [\"1-65535\"]\ncertificates.check = false\n",
+        dns.address()
+    ));
+    let daemon = site.run().await;
+    assert_eq!(ask(daemon.address(), "puppetca:8140").await, Answer::Tunnel("ca".into()));
+    eventually("it has its line", || daemon.connections() == 1).await;
+    let status = site.asked().await;
+    let of_ca = role(&status, "ca");
+    assert_eq!(of_ca.source.as_ref().unwrap().owner.as_deref(), Some("_x-puppet-ca._tcp.lab.test"));
+    assert_eq!(of_ca.records[0].nameserver, Some(dns.address().to_string()));
+    assert!(of_ca.ttl_left_seconds.is_some_and(|left| left <= 60.0) && of_ca.stale_since.is_none());
+    daemon.end(Signal::TERM).await;
+
+    age(&site.host);
+    dns.stop().await;
+    let daemon = site.run().await;
+    let status = site.asked().await;
+    assert_eq!(role(&status, "ca").records[0].freshness, Freshness::Expired, "nobody has asked since");
+    assert_eq!(ask(daemon.address(), "puppetca:8140").await, Answer::Tunnel("ca".into()));
+    eventually("it has its line", || daemon.connections() == 1).await;
+    let with = site.asked().await;
+    let socket = site.socket();
+    let said = || query(&socket).is_ok_and(|status| role(&status, "ca").records[0].freshness == Freshness::Stale);
+    eventually("the inquiry has ended, too", said).await;
+    assert!(role(&site.asked().await, "ca").records[0].error.is_some());
+    daemon.end(Signal::TERM).await;
+    let (_, json, _) = site.status(&["--json"]).await;
+    let without: Status = serde_json::from_str(&json).unwrap();
+    for status in [with, without] {
+        let of_ca = role(&status, "ca");
+        let stale = of_ca.stale_since.expect("it is not told of").before(status.at).as_secs();
+        assert!((3530..3600).contains(&stale), "{stale}");
+        let problem = status.problems.iter().find(|problem| problem.about == "role ca").expect("no problem");
+        assert_eq!(problem.severity, ProblemSeverity::Warning);
+        assert!(problem.message.starts_with("DNS gives no newer answer"), "{}", problem.message);
+    }
+    let fact = text(&site.host.output(&["fact"]).await.stdout);
+    let fact: serde_json::Value = serde_json::from_str(&fact).unwrap();
+    assert_eq!(fact["puppet_shim"]["roles"]["ca"]["stale"], true);
 }

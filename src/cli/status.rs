@@ -28,21 +28,22 @@ const CONFIGURATION: u8 = 78;
 
 /// What `--help` ends with.
 const MORE: &str = "\
-Where no process runs, it says what the daemon has written down. With socket activation and `idle_exit` that is the \
+Where no process runs, it says what the daemon has written down. With socket activation and idle_exit that is the \
 ordinary case: the next connection starts one. To ask neither starts a daemon, nor keeps an idle one from leaving.
 
 Examples:
-  puppet-shim status                              which server did I get, and why
-  puppet-shim status --watch                      the same, every two seconds, during an agent's run
+  puppet-shim status           which server did I get, and why
+  puppet-shim status --watch   the same, every two seconds
   puppet-shim status --json | jq -r '.roles[] | [.role, .last_server] | @tsv'
   puppet-shim status --json | jq '.recent[] | select(.outcome != \"carried\")'
-  puppet-shim status --format prometheus > /var/lib/prometheus/node-exporter/puppet-shim.prom.new
+  puppet-shim status --format prometheus > .new && mv .new puppet-shim.prom
 
 Exit status:
-  0   all is well, or goes on without a human; always, once metrics are written
-  1   something needs a human: no server of a role is up, an address cannot be listened on, nobody listens at all
+  0   all is well, or goes on without a human; with metrics always
+  1   something needs a human: no server of a role is up, its last connection
+      failed, an address cannot be listened on, or nobody listens at all
   69  a process runs, and does not answer
-  77  you may not ask; root may, and the group in `group` under [status]
+  77  you may not ask; root may, and the service's group
   78  the configuration cannot be used, so that another one holds";
 
 /// Show what the daemon does, and how its servers stand
@@ -85,7 +86,7 @@ pub enum Format {
     Json,
     /// For the textfile collector of Prometheus' node exporter
     Prometheus,
-    /// The same as `OpenMetrics` has it
+    /// The same in the other form that Prometheus reads
     Openmetrics,
 }
 

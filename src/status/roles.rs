@@ -11,7 +11,7 @@ use crate::discovery::srv::Srv;
 use crate::discovery::{Found, Source, Step, cache};
 use crate::history::{Latest, Served};
 use crate::host::{Host, HostPort};
-use crate::moment::Clocks;
+use crate::moment::{Clocks, Moment};
 use crate::pin::{Pin, Set};
 use crate::role::{Asked, Via};
 use crate::verdict::{Known, Verdict};
@@ -35,7 +35,7 @@ impl Parts<'_> {
             ports: role.ports.clone(),
             balance: role.balance.as_str().into(),
             source: found.source.as_ref().map(SourceStatus::from),
-            stale_since: self.stale_since(&found, latest, clocks),
+            stale_since: stale_since(&found, latest, clocks),
             ttl_left_seconds: ttl_left(&found),
             records: found.steps.iter().map(RecordSetStatus::from).collect(),
             servers,
@@ -61,18 +61,6 @@ impl Parts<'_> {
             _ => name.clone(),
         });
         Asked { via: Via::Connect, host: first.and_then(|name| name.parse::<Host>().ok()), port: usual }
-    }
-
-    fn stale_since(&self, found: &Found, latest: &Latest, clocks: &Clocks) -> Option<crate::moment::Moment> {
-        if self.started.is_none() {
-            // What DNS has failed to say is known to the process alone, and to who was told.
-            return latest.stale_since;
-        }
-        let known = decisive(found)?.result.as_ref().ok()?;
-        match known.freshness {
-            cache::Freshness::Stale(span, _) => Some(clocks.at(before(clocks.now, span))),
-            _ => None,
-        }
     }
 
     fn servers(&self, role: &str, current: Vec<Srv>, pin: Option<&Pin>, clocks: &Clocks) -> Vec<ServerStatus> {
@@ -154,6 +142,15 @@ fn decisive(found: &Found) -> Option<&Step> {
     match &found.source {
         Some(Source::Srv(owner) | Source::Fallback(owner)) => found.steps.iter().find(|step| step.owner == *owner),
         _ => None,
+    }
+}
+
+fn stale_since(found: &Found, latest: &Latest, clocks: &Clocks) -> Option<Moment> {
+    match decisive(found)?.result.as_ref().ok()?.freshness {
+        cache::Freshness::Stale(span, _) => Some(clocks.at(before(clocks.now, span))),
+        // Nobody has needed it since; or the last who did could not wait any longer for a newer one.
+        cache::Freshness::Late(_) => latest.stale_since,
+        cache::Freshness::Live | cache::Freshness::Cached(_) => None,
     }
 }
 
