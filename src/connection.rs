@@ -217,8 +217,7 @@ async fn open(
 ) -> Result<Opened, Refused> {
     let Config { limits, timeouts, .. } = &shared.config;
     let sniffer = Sniffer::new(limits.hello).with_page(shared.config.status.page);
-    let sniffed = sniff(client, sniffer, timeouts.sniff).await?;
-    let wish = match Wish::new(sniffed, port) {
+    let wish = match Wish::new(sniff(client, sniffer, timeouts.sniff).await?, port) {
         Ok(wish) => wish,
         Err(said) => return Ok(Opened::Page(said)),
     };

@@ -250,16 +250,17 @@ impl Daemon {
                     waiting = Some(accepted);
                 }
                 // Ended ones are let go as they end, not kept until the next comes.
-                Some(ended) = connections.join_next() => match ended.ok().flatten() {
-                    // To look is not to use it: who scrapes the metrics all the time would keep it from leaving.
-                    Some(Rest::Visit(visit)) => visitors.admit(visit, &self.shared),
-                    _ => {
+                Some(ended) = connections.join_next() => {
+                    if let Ok(Some(Rest::Visit(visit))) = ended {
+                        // To look is not to use it: who scrapes the metrics all the time would keep it from leaving.
+                        visitors.admit(visit, &self.shared);
+                    } else {
                         idle_since = Instant::now();
                         if let Some(keeper) = &self.keeper {
                             keeper.keep();
                         }
                     }
-                },
+                }
                 () = visitors.leave() => {}
                 order = orders.recv() => match order {
                     Some(end @ (Order::Stop | Order::Drain)) => break Some(end),

@@ -132,7 +132,9 @@ async fn what_is_asked_for_is_exported_and_what_is_exported_is_shown() {
     }
     let rules = rules();
     assert!(rules.len() > 8, "{rules:?}");
-    rules.iter().for_each(|expression| assert_exported(expression, &exported));
+    for expression in &rules {
+        assert_exported(expression, &exported);
+    }
     let shown: BTreeSet<_> = queries.iter().flat_map(|(_, query)| metrics(query)).map(|(name, _)| name).collect();
     let unseen: Vec<_> = exported.keys().filter(|name| !shown.contains(*name)).collect();
     assert!(unseen.is_empty(), "no panel shows {unseen:?}");

@@ -310,7 +310,7 @@ fn strokes(counts: Counts, all: u64) -> Vec<Stroke> {
     if counts.all() == 0 {
         return vec![Stroke { class: "none", width: THINNEST }];
     }
-    let width = |count: u64| i32::try_from(count * WIDEST.unsigned_abs() as u64 / all.max(1)).unwrap_or(WIDEST);
+    let width = |count: u64| i32::try_from(count * u64::from(WIDEST.unsigned_abs()) / all.max(1)).unwrap_or(WIDEST);
     let class = |ending| match ending {
         Ending::Carried => "carried",
         Ending::Broken => "broken",

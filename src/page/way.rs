@@ -143,7 +143,9 @@ impl<'s> Way<'s> {
         if self.asked.len() > ASKED {
             let rest = self.asked.split_off(ASKED - 1);
             let mut counts = Counts::default();
-            rest.iter().for_each(|asked| counts.join(asked.counts));
+            for asked in &rest {
+                counts.join(asked.counts);
+            }
             self.asked.push(Asked { what: format!("{} other names", rest.len()), via: String::new(), counts });
         }
         if self.goals.len() > SERVERS {

@@ -42,7 +42,7 @@ pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
 /// Whether this begins a request for a page of this very host: in origin form (RFC 9112 §3.2.1). `None`: that is not yet
 /// to be seen.
 pub(super) fn is_visit(bytes: &[u8]) -> Option<bool> {
-    let Some(space) = bytes.iter().position(|b| !b.is_ascii_alphabetic()) else { return None };
+    let space = bytes.iter().position(|b| !b.is_ascii_alphabetic())?;
     match (bytes.get(..space)?, &bytes[space..]) {
         (b"CONNECT", _) => Some(false),
         (_, [b' ']) => None,
