@@ -93,9 +93,7 @@ impl Puppet {
 
     /// The command that prints these settings, for who wants to bound it.
     pub fn question(&self, section: &str, names: &[&str]) -> Command {
-        let mut command = Command::new(&self.command);
-        command.args(print(section, names));
-        command
+        self.calling(&print(section, names))
     }
 
     /// What it has printed.
@@ -119,9 +117,13 @@ impl Puppet {
     }
 
     fn run(&self, args: &[&str]) -> Result<(), PuppetError> {
+        self.ended_well(args, &self.output(self.calling(args))?)
+    }
+
+    fn calling(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.command);
         command.args(args);
-        self.ended_well(args, &self.output(command)?)
+        command
     }
 
     fn output(&self, mut command: Command) -> Result<Output, PuppetError> {
