@@ -3,6 +3,7 @@
 pub mod check;
 pub mod resolve;
 pub mod run;
+pub mod setup;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Resolve(resolve::ResolveArgs),
+    Setup(setup::SetupArgs),
 }
 
 impl Cli {
@@ -33,6 +35,7 @@ impl Cli {
             Command::Run(args) => run::run(args),
             Command::Check(args) => check::check(args),
             Command::Resolve(args) => resolve::resolve(args),
+            Command::Setup(args) => setup::setup(args),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod log;
 pub mod puppet;
 pub mod reload;
+pub mod setup;
 pub mod state;
 
 pub mod handover;

@@ -35,10 +35,20 @@ Goes first for a user other than root, if it is there.
 .TP
 \fI/var/lib/puppet\-shim\fR
 The configuration that was accepted last, and what is remembered of DNS and of the servers.
+.TP
+\fI/var/lib/puppet\-shim\-setup\fR
+What
+.B puppet\-shim setup
+has changed, and what there was before. Root's alone.
 .SH ENVIRONMENT
 .TP
 .B STATE_DIRECTORY
 Where state is kept instead, as systemd sets it.
+.TP
+.B PUPPET_SHIM_PUPPET
+Another
+.BR puppet (8)
+command than that of the agent's package.
 .TP
 .B NO_COLOR
 If set, log lines on a terminal have no colour.
@@ -53,7 +63,7 @@ which lines are logged. Unset:
 It did what it was told.
 .TP
 .B 1
-There is no server to try.
+There is no server to try; what was to be set up is refused, or has failed.
 .TP
 .B 2
 The command line is wrong.
@@ -76,6 +86,7 @@ The configuration has an error.
 .BR puppet\-shim\-run (1),
 .BR puppet\-shim\-check (1),
 .BR puppet\-shim\-resolve (1),
+.BR puppet\-shim\-setup (1),
 .BR puppet\-shim.toml (5),
 .BR puppet.conf (5)
 "#;
@@ -116,6 +127,16 @@ fn write(directory: &Path) -> io::Result<()> {
 fn page(command: clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let source = concat!("puppet-shim ", env!("CARGO_PKG_VERSION"));
+    // What a command's help ends with are examples, whose lines are not to be filled.
+    let examples = command.get_after_help().map(ToString::to_string);
+    let command = command.after_help(None::<&str>);
     Man::new(command).source(source).manual("puppet-shim").render(&mut page)?;
+    if let Some(examples) = examples {
+        writeln!(page, ".SH EXAMPLES\n.nf")?;
+        for line in examples.lines().filter(|line| *line != "Examples:") {
+            writeln!(page, "{}", roff::escaped(line.trim_start()))?;
+        }
+        writeln!(page, ".fi")?;
+    }
     Ok(page)
 }
