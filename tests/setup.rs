@@ -10,8 +10,9 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use puppet_shim::config;
 use puppet_shim::puppet::{COMMAND_VARIABLE, Puppet};
 use puppet_shim::setup::configuration::{Key, Wanted};
 use puppet_shim::setup::draft::{Draft, FileChange};
@@ -377,4 +378,13 @@ fn an_undo_can_be_cut_short_too() {
     fs::write(&hosts, blocked).unwrap();
     cut.undo();
     cut.is_as_before();
+}
+
+#[test]
+fn the_places_are_those_of_the_packages() {
+    let places = Places::of_host(config::default_file());
+    let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/leave-puppet")).unwrap();
+    assert!(script.contains("/var/lib/puppet-shim-setup/setup.json"), "the packages find the record");
+    assert_eq!(places.hosts, Path::new("/etc/hosts"));
+    assert_eq!(places.drop_in, Path::new("/etc/systemd/system/puppet-shim.socket.d/setup.conf"));
 }
