@@ -1,9 +1,11 @@
 //! The command line: one file per command.
 
 pub mod check;
+pub mod fact;
 pub mod resolve;
 pub mod run;
 pub mod setup;
+pub mod status;
 
 use std::process::ExitCode;
 
@@ -26,6 +28,8 @@ enum Command {
     Check(check::CheckArgs),
     Resolve(resolve::ResolveArgs),
     Setup(setup::SetupArgs),
+    Status(status::StatusArgs),
+    Fact(fact::FactArgs),
 }
 
 impl Cli {
@@ -36,6 +40,8 @@ impl Cli {
             Command::Check(args) => check::check(args),
             Command::Resolve(args) => resolve::resolve(args),
             Command::Setup(args) => setup::setup(args),
+            Command::Status(args) => status::status(args),
+            Command::Fact(args) => fact::fact(args),
         }
     }
 }

@@ -7,6 +7,7 @@ mod file;
 mod findings;
 mod keys;
 mod nameserver;
+mod provenance;
 mod roles;
 mod rules;
 mod section;
@@ -28,6 +29,7 @@ use crate::role::Role;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use file::{Accepted, Rejected};
 pub use keys::{TABLES, Table};
+pub use provenance::{Provenance, RejectedReload};
 pub(crate) use source::missing;
 pub use source::{InForce, Origin, default_file, in_force};
 
@@ -61,6 +63,30 @@ pub struct Config {
     pub dns: DnsConfig,
     /// Whether and how servers' certificates are looked at ahead of use.
     pub certificates: Certificates,
+    /// Where the status is asked for.
+    pub status: StatusConfig,
+}
+
+/// Where the status is asked for, and by whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusConfig {
+    /// The Unix socket. Default: [`StatusSocket::Usual`].
+    pub socket: StatusSocket,
+    /// The group that may ask, beside root and the daemon's own user: its name in `/etc/group`, or its number. `None`: the
+    /// process's own.
+    pub group: Option<String>,
+}
+
+/// The Unix socket on which the status is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StatusSocket {
+    /// `status.socket` in the runtime directory: `/run/puppet-shim`, or what systemd says.
+    #[default]
+    Usual,
+    /// There is none.
+    Off,
+    /// This one, an absolute path.
+    At(PathBuf),
 }
 
 /// What becomes of a CONNECT or an absolute-form request for a name that is no role's.
@@ -289,6 +315,7 @@ impl Default for Config {
             limits: Limits::default(),
             dns: DnsConfig::default(),
             certificates: Certificates::default(),
+            status: StatusConfig::default(),
         }
     }
 }

@@ -14,16 +14,20 @@ use self::passage::go_through;
 pub use self::passage::{Left, resume};
 use crate::balance::Scales;
 use crate::check::{Checker, Checks};
-use crate::config::{Balance, Config, Foreign, RoleConfig};
+use crate::config::{Balance, Config, Foreign, Provenance, RoleConfig};
 use crate::counters::Counters;
 use crate::dial::{Dialer, Did, Try, describe};
 use crate::discovery::bounds::is_loopback;
 use crate::discovery::srv::Srv;
-use crate::discovery::{Discovery, Source, Target};
+use crate::discovery::{Discovery, Found, Source, Target};
 use crate::domain::HostDomain;
 use crate::error::{Error, Kind};
+use crate::gauge::Gauge;
 use crate::health::{Flip, Rank};
+use crate::history::History;
 use crate::host::{Host, HostPort};
+use crate::listen::Door;
+use crate::moment::Clocks;
 use crate::pick;
 use crate::pin::Set;
 use crate::pool::{Lineup, Pool, Wanted};
@@ -54,6 +58,16 @@ pub struct Shared {
     pub checks: Arc<Checks>,
     /// Our own listeners.
     pub listeners: Vec<SocketAddr>,
+    /// The same with what became of each, those that could not be bound included.
+    pub doors: Vec<Door>,
+    /// What became of the last connections, and what each server has done.
+    pub history: Arc<Mutex<History>>,
+    /// Connections that are open.
+    pub gauge: Arc<Gauge>,
+    /// Since when the process serves.
+    pub started: Instant,
+    /// Where the configuration came from.
+    pub provenance: Arc<Mutex<Provenance>>,
 }
 
 /// How long a refused client may take to read why. Closing at once, with bytes of its unread, would be a reset, and the
@@ -114,6 +128,22 @@ impl Shared {
     pub fn counters(&self) -> MutexGuard<'_, Counters> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// What became of the last connections, and what each server has done.
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the configuration came from.
+    pub fn provenance(&self) -> MutexGuard<'_, Provenance> {
+        self.provenance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection has ended.
+    fn count(&self, report: &Report) {
+        self.counters().count(report);
+        self.history().note(report, &Clocks::read());
+    }
 }
 
 /// Serves one connection from accept to its log line, or to where the next process is to go on with it. `port`: the
@@ -126,6 +156,7 @@ pub async fn serve(
     port: u16,
 ) -> Option<Box<Left>> {
     let mut report = Report::new(from);
+    let _open = shared.gauge.connection();
     let mut orders = stop.orders();
     let mut young = stop.enter();
     let opened = {
@@ -146,7 +177,7 @@ pub async fn serve(
         Err(refused) => {
             let answer = refused.answer();
             report.outcome = Some(Outcome::Refused { told: refused.told(), error: refused.error });
-            shared.counters().count(&report);
+            shared.count(&report);
             drop(report);
             if !answer.is_empty() {
                 // The log has said it already; a client that does not listen is no news.
@@ -393,12 +424,22 @@ async fn find_way(shared: &Shared, wish: Wish, report: &mut Report) -> Result<Wa
     }
     let found = discovery.servers(table, role, &wish.asked).await;
     report.source.clone_from(&found.source);
+    note_source(shared, role, &found);
     report.note_dns(found.trouble());
     report.in_vain = found.in_vain();
     if found.servers.is_empty() {
         return Err(Error::new(Kind::NoServers, found.why_none(&role.role)));
     }
     Ok(wish.into_way_to(role.role.clone(), found.servers))
+}
+
+/// For who asks where the role's servers are from, after the process too.
+fn note_source(shared: &Shared, role: &RoleConfig, found: &Found) {
+    let stale_since = found.stale_for().map(|span| {
+        let clocks = Clocks::read();
+        clocks.at(clocks.now.checked_sub(span).unwrap_or(clocks.now))
+    });
+    shared.history().note_source(role.role.as_str(), found.source.as_ref(), stale_since);
 }
 
 /// A name that is nobody's: by policy.

@@ -8,7 +8,7 @@ use crate::report::{Outcome, Report};
 use crate::tunnel::End;
 
 /// The key of connections that were no role's.
-const FOREIGN: &str = "-";
+pub const FOREIGN: &str = "-";
 
 /// Roles counted at once. A configuration has as many as it likes, and they come and go.
 const ROLES: usize = 256;

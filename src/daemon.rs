@@ -2,6 +2,7 @@
 
 mod change;
 mod ending;
+mod status_desk;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -14,15 +15,16 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::change::{Change, Changed};
 use self::ending::Ending;
+use self::status_desk::StatusDesk;
 use crate::check::Checks;
-use crate::config::Config;
+use crate::config::{Config, Provenance};
 use crate::connection::{Left, Shared, resume, serve};
 use crate::discovery::Discovery;
 use crate::discovery::dns::Dns;
 use crate::domain::{self, HostDomain};
 use crate::handover::{Parcel, unpack};
 use crate::inherited::{BOUND, Inherited, assign};
-use crate::listen::{Accepted, BindError, Listener, Listeners};
+use crate::listen::{Accepted, BindError, Door, Listener, Listeners};
 use crate::memory::{self, Keeper};
 use crate::notify::{News, Notifier};
 use crate::pool::Pool;
@@ -48,6 +50,7 @@ pub struct Daemon {
     status: String,
     /// Tunnels of the last process.
     parcels: Vec<Parcel>,
+    status_desk: StatusDesk,
 }
 
 /// The connections that are served; one that the next process is to go on with is what its task ends with.
@@ -125,6 +128,7 @@ impl Daemon {
         state: Option<StateDirectory>,
     ) -> Result<Self, BuildError> {
         let parts = std::mem::take(&mut inherited.parts);
+        let status_sockets = std::mem::take(&mut inherited.status);
         if !inherited.bound.is_empty() {
             manager.tell(News::Forget(BOUND));
         }
@@ -144,7 +148,7 @@ impl Daemon {
             tracing::info!("not leaving when idle, whatever idle_exit says: systemd does not hold every listener");
         }
         let listeners = Listeners::new(listeners);
-        let addresses = listeners.addresses();
+        let (addresses, doors) = (listeners.addresses(), Door::all(&listeners, &failed));
         let mut pool = Pool::new(config.timeouts.pin);
         let learnt = state.as_ref().map(|state| memory::recall(state, &mut pool)).unwrap_or_default();
         let Site { table, discovery, key, domain: found } = Site::new(&config, learnt.domain.as_ref());
@@ -162,10 +166,39 @@ impl Daemon {
             counters: Arc::new(Mutex::new(learnt.counters)),
             checks,
             listeners: addresses.clone(),
+            doors,
+            history: Arc::new(Mutex::new(learnt.history)),
+            gauge: Arc::default(),
+            started: Instant::now(),
+            provenance: Arc::default(),
         });
         let keeper = state.map(|state| Arc::new(Keeper::new(shared.clone(), state)));
         let (parcels, status) = (unpack(parts, &manager), String::new());
-        Ok(Daemon { listeners, addresses, uses_default_listeners, leaves, shared, keeper, manager, status, parcels })
+        let status_desk = StatusDesk::new(shared.clone(), status_sockets);
+        Ok(Daemon {
+            listeners,
+            addresses,
+            uses_default_listeners,
+            leaves,
+            shared,
+            keeper,
+            manager,
+            status,
+            parcels,
+            status_desk,
+        })
+    }
+
+    /// Says what it does on the Unix socket of the configuration, too, and of any that it is given later.
+    #[must_use]
+    pub fn with_status_socket(mut self) -> Self {
+        self.status_desk.open(&self.shared.config.status);
+        self
+    }
+
+    /// Where it says that its configuration came from. To be told, and again whenever that changes.
+    pub fn provenance(&self) -> Arc<Mutex<Provenance>> {
+        self.shared.provenance.clone()
     }
 
     /// What `systemctl status` is to show.

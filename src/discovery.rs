@@ -72,6 +72,31 @@ pub struct Discovery {
     told: Mutex<HashMap<String, String>>,
 }
 
+/// A role's servers while they are looked for.
+#[derive(Default)]
+struct Choice {
+    found: Found,
+    /// The first that were found so long ago that the static list goes before them.
+    old: Option<(Source, Vec<Srv>)>,
+}
+
+impl Choice {
+    /// None of the record sets decides.
+    fn otherwise(self, table: &Table, role: &RoleConfig, asked: &Asked) -> Found {
+        let Choice { mut found, old } = self;
+        if !role.servers.is_empty() {
+            found.source = Some(Source::Static);
+            found.servers = static_servers(role, asked.port);
+        } else if let Some((source, servers)) = old {
+            (found.source, found.servers) = (Some(source), servers);
+        } else if let Some(host) = asked.host.as_ref().filter(|host| !is_risky(table, role, host, &found)) {
+            found.source = Some(Source::Name);
+            found.servers = vec![Srv { priority: 0, weight: 0, port: asked.port, target: Some(host.clone()) }];
+        }
+        found
+    }
+}
+
 /// Everything that DNS has said, as it is kept from one process to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
@@ -121,45 +146,59 @@ impl Discovery {
     pub async fn servers(&self, table: &Table, role: &RoleConfig, asked: &Asked) -> Found {
         self.look();
         let wait = self.wait();
-        let own = role.srv.as_deref().and_then(|srv| owner_name(srv, table, asked));
-        let compile = || table.role(Role::COMPILE).and_then(|r| r.srv.as_deref());
-        let fallback = if role.fallback { compile().and_then(|srv| owner_name(srv, table, asked)) } else { None };
-        if let (Some(own), Some(fallback)) = (&own, &fallback)
+        let owners = owners(table, role, asked);
+        if let [(own, _), (fallback, _)] = owners.as_slice()
             && !self.services.has_records(own)
         {
             // What will probably be needed is not asked for one after the other.
             self.start_service(fallback);
         }
-        let mut found = Found::default();
-        let mut old = None;
-        for (owner, is_fallback) in [(own, false), (fallback, true)] {
-            let Some(owner) = owner else { continue };
+        let mut choice = Choice::default();
+        for (owner, is_fallback) in owners {
             let result = self.service(&owner, wait).await;
-            let is_too_old = result.as_ref().is_ok_and(|known| known.is_too_old);
-            let records = result.as_ref().map(|known| known.answer.records.as_slice()).unwrap_or_default();
-            let (servers, refused) = self.offered(&role.role, &owner, records);
-            found.steps.push(Step { owner: owner.clone(), result, refused });
-            if servers.is_empty() {
-                continue;
+            if self.take(&mut choice, role, owner, is_fallback, result) {
+                return choice.found;
             }
-            let source = if is_fallback { Source::Fallback(owner) } else { Source::Srv(owner) };
-            if is_too_old {
-                old.get_or_insert((source, servers));
-                continue;
+        }
+        choice.otherwise(table, role, asked)
+    }
+
+    /// The same as far as it is known without asking. Without a source: a record set that goes first has never been asked
+    /// for.
+    pub fn known_servers(&self, table: &Table, role: &RoleConfig, asked: &Asked) -> Found {
+        let mut choice = Choice::default();
+        for (owner, is_fallback) in owners(table, role, asked) {
+            let Some(result) = self.services.peek(&owner) else { return choice.found };
+            if self.take(&mut choice, role, owner, is_fallback, result) {
+                return choice.found;
             }
-            (found.source, found.servers) = (Some(source), servers);
-            return found;
         }
-        if !role.servers.is_empty() {
-            found.source = Some(Source::Static);
-            found.servers = static_servers(role, asked.port);
-        } else if let Some((source, servers)) = old {
-            (found.source, found.servers) = (Some(source), servers);
-        } else if let Some(host) = asked.host.as_ref().filter(|host| !is_risky(table, role, host, &found)) {
-            found.source = Some(Source::Name);
-            found.servers = vec![Srv { priority: 0, weight: 0, port: asked.port, target: Some(host.clone()) }];
+        choice.otherwise(table, role, asked)
+    }
+
+    /// Takes in what came of one of a role's record sets. Gives whether it decides.
+    fn take(
+        &self,
+        choice: &mut Choice,
+        role: &RoleConfig,
+        owner: String,
+        is_fallback: bool,
+        result: Result<Known<Srv>, Failure>,
+    ) -> bool {
+        let is_too_old = result.as_ref().is_ok_and(|known| known.is_too_old);
+        let records = result.as_ref().map(|known| known.answer.records.as_slice()).unwrap_or_default();
+        let (servers, refused) = self.offered(&role.role, &owner, records);
+        choice.found.steps.push(Step { owner: owner.clone(), result, refused });
+        if servers.is_empty() {
+            return false;
         }
-        found
+        let source = if is_fallback { Source::Fallback(owner) } else { Source::Srv(owner) };
+        if is_too_old {
+            choice.old.get_or_insert((source, servers));
+            return false;
+        }
+        (choice.found.source, choice.found.servers) = (Some(source), servers);
+        true
     }
 
     /// The role that has this host as a current target, and the server that is meant: with the requested port where a
@@ -423,6 +462,14 @@ fn ips<T: Copy + Into<IpAddr>>(family: Option<Family<T>>) -> Vec<IpAddr> {
 /// being ill is no reason.
 fn is_risky(table: &Table, role: &RoleConfig, host: &Host, found: &Found) -> bool {
     found.failure().is_some() && !role.fallback && table.owner(host).is_some_and(|owner| owner.role != role.role)
+}
+
+/// The record sets that a role's servers may be in, in order, and whether each is that of `compile`.
+fn owners(table: &Table, role: &RoleConfig, asked: &Asked) -> Vec<(String, bool)> {
+    let own = role.srv.as_deref().and_then(|srv| owner_name(srv, table, asked));
+    let compile = || table.role(Role::COMPILE).and_then(|r| r.srv.as_deref());
+    let fallback = if role.fallback { compile().and_then(|srv| owner_name(srv, table, asked)) } else { None };
+    own.map(|own| (own, false)).into_iter().chain(fallback.map(|fallback| (fallback, true))).collect()
 }
 
 /// `_service._proto` alone is looked for under the domain, the configured or found one, failing that the requested

@@ -9,7 +9,7 @@ use socket2::{SockRef, Type};
 
 use crate::handover::is_part;
 
-/// The name of the socket on which the status is asked for. Nobody answers there yet.
+/// The name of a socket on which the status is asked for.
 const STATUS: &str = "status";
 
 /// The name of a listening socket that a process has bound itself and left to the next.
@@ -24,8 +24,8 @@ pub struct Inherited {
     pub bound: Vec<TcpListener>,
     /// Parts of tunnels that the last process has left, with their names.
     pub parts: Vec<(String, OwnedFd)>,
-    /// Held, so that who connects waits and is not refused.
-    status: Vec<OwnedFd>,
+    /// Sockets on which the status is asked for.
+    pub status: Vec<OwnedFd>,
 }
 
 impl Inherited {
@@ -47,7 +47,11 @@ impl Inherited {
             // It is nobody else's. A descriptor that cannot be told so is none, and will be found out below.
             let _ = fcntl_setfd(&descriptor, FdFlags::CLOEXEC);
             if name == STATUS {
-                sorted.status.push(descriptor);
+                if is_unix_listener(&descriptor) {
+                    sorted.status.push(descriptor);
+                } else {
+                    tracing::warn!("a descriptor that was passed on, {name:?}, is no listening Unix socket; closed");
+                }
                 continue;
             }
             if is_part(&name) {
@@ -62,6 +66,13 @@ impl Inherited {
         }
         sorted
     }
+}
+
+fn is_unix_listener(descriptor: &OwnedFd) -> bool {
+    let socket = SockRef::from(descriptor);
+    let is_unix = socket.local_addr().is_ok_and(|address| address.is_unix());
+    let is_stream = socket.r#type().is_ok_and(|kind| kind == Type::STREAM);
+    is_unix && is_stream && socket.is_listener().unwrap_or(false)
 }
 
 /// The descriptor as what it should be.
@@ -95,7 +106,7 @@ fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpStream, UdpSocket};
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
 
@@ -118,7 +129,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let bound = TcpListener::bind("127.0.0.1:0").unwrap();
-        let passed: [(&str, OwnedFd); 6] = [
+        let no_listener = UnixStream::pair().unwrap().0;
+        let passed: [(&str, OwnedFd); 7] = [
+            ("status", no_listener.into()),
             ("puppet-shim.socket", listener.into()),
             ("", TcpStream::connect(address).unwrap().into()),
             ("udp", UdpSocket::bind("127.0.0.1:0").unwrap().into()),

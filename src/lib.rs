@@ -15,9 +15,11 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod log;
 pub mod puppet;
 pub mod reload;
+pub mod runtime;
 pub mod setup;
 pub mod state;
 
@@ -60,4 +62,8 @@ pub mod tunnel;
 
 pub mod counters;
 pub mod error;
+pub mod gauge;
+pub mod history;
+pub mod moment;
 pub mod report;
+pub mod status;

@@ -30,6 +30,38 @@ pub struct Listener {
     is_held: bool,
 }
 
+/// What became of an address that was to be listened on, for who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// Where it really listens; where it does not, what was wanted.
+    pub addr: SocketAddr,
+    /// What it is.
+    pub state: DoorState,
+}
+
+/// What an address is that was to be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DoorState {
+    /// The service manager holds it and has passed it on.
+    Inherited,
+    /// This process has it alone.
+    Bound,
+    /// It could not be listened on, for this reason.
+    Failed(String),
+}
+
+impl Door {
+    /// Those that are open, and those that are not.
+    pub fn all(listeners: &Listeners, failed: &[BindError]) -> Vec<Self> {
+        let open = listeners.iter().map(|listener| {
+            let state = if listener.is_held() { DoorState::Inherited } else { DoorState::Bound };
+            Door { addr: listener.addr(), state }
+        });
+        let failed = failed.iter().map(|error| Door { addr: error.addr, state: DoorState::Failed(error.to_string()) });
+        open.chain(failed).collect()
+    }
+}
+
 /// All of them, served by turns.
 #[derive(Debug)]
 pub struct Listeners {

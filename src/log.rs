@@ -1,4 +1,6 @@
-//! Log lines: to the journal in its own way, to a terminal in colour, plain otherwise.
+//! Log lines: to the journal in its own way, to a terminal in colour, as JSON, or plain.
+
+mod json;
 
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
@@ -25,9 +27,35 @@ pub enum Style {
     Terminal,
     /// The same without colour.
     Plain,
+    /// An object for each line: `time`, `level`, `target`, `message`, `fields`.
+    Json,
+}
+
+/// What an admin may want for a style.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// `journal` where standard error is the journal, else `plain`, in colour on a terminal
+    #[default]
+    Auto,
+    /// The level as the journal and systemd-cat read it, `<6>` in front; no time, which they have themselves
+    Journal,
+    /// Time, level, message, key=value
+    Plain,
+    /// An object for each line: time, level, target, message, fields
+    Json,
 }
 
 impl Style {
+    /// The one that is wanted. See [`Style::detect`].
+    pub fn of(format: Format, journal_stream: Option<&str>, no_color: bool) -> Self {
+        match format {
+            Format::Auto => Style::detect(journal_stream, no_color),
+            Format::Journal => Style::Journal,
+            Format::Plain => Style::Plain,
+            Format::Json => Style::Json,
+        }
+    }
+
     /// By where standard error goes. `journal_stream`: `$JOURNAL_STREAM`, device and inode of the journal's socket
     /// (systemd.exec(5)), which a process that redirects its output inherits wrongly; so they are compared.
     pub fn detect(journal_stream: Option<&str>, no_color: bool) -> Self {
@@ -41,7 +69,7 @@ impl Style {
     }
 }
 
-/// Sends the log to standard error from now on. `filter`: `RUST_LOG`'s form, such as `debug` or `puppet_shim=debug`; a
+/// Sends the log to standard error from now on. `filter`: what is logged, such as `debug` or `warn,puppet_shim=debug`; a
 /// broken one is reported, and the default holds.
 pub fn init(style: Style, filter: Option<&str>) {
     let parsed = filter.map(str::parse::<Targets>);
@@ -55,7 +83,7 @@ pub fn init(style: Style, filter: Option<&str>) {
         .event_format(Lines { style });
     tracing_subscriber::registry().with(lines).with(targets).init();
     if let Some(Err(error)) = parsed {
-        tracing::warn!(%error, "RUST_LOG is not understood; write for example puppet_shim=debug");
+        tracing::warn!(%error, "what --log or RUST_LOG says is not understood; write for example puppet_shim=debug");
     }
 }
 
@@ -71,6 +99,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let level = *event.metadata().level();
         match self.style {
+            Style::Json => return json::write(&mut writer, event),
             Style::Journal => write!(writer, "<{}>", priority(level))?,
             Style::Plain | Style::Terminal => {
                 SystemTime.format_time(&mut writer)?;

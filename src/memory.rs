@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::counters::Counters;
 use crate::discovery::Answers;
 use crate::domain::HostDomain;
+use crate::history::History;
 use crate::pool::Pool;
 use crate::state::StateDirectory;
 
@@ -43,6 +44,8 @@ pub struct Learnt {
     pub domain: Option<HostDomain>,
     /// What was done.
     pub counters: Counters,
+    /// What became of the last connections, and what each server has done.
+    pub history: History,
 }
 
 /// Why nothing could be recalled.
@@ -109,7 +112,7 @@ pub fn recall(state: &StateDirectory, pool: &mut Pool) -> Learnt {
 
 /// Wall time: the one place where it is read.
 #[allow(clippy::disallowed_methods, reason = "a stamp has to outlive the process, with which the other clock ends")]
-fn clock() -> SystemTime {
+pub(crate) fn clock() -> SystemTime {
     SystemTime::now()
 }
 

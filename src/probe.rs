@@ -1,4 +1,4 @@
-//! Asks a server itself: which names are in its certificate, and how busy it is.
+//! Asks a server itself: which names are in its certificate, how busy it is, and what else it tells everybody.
 //!
 //! The agent verifies the name that it asked for against the certificate of whoever it was tunnelled to. A server
 //! without that name is worse than a dead one, since the agent does not go on to another; so it is asked beforehand, on
@@ -6,6 +6,7 @@
 //!
 //! Callers connect and bound the time: a future dropped here closes its connection.
 
+mod http;
 mod load;
 
 use std::io;
@@ -28,6 +29,7 @@ use crate::certificate::{Names, day};
 use crate::host::{Host, HostPort};
 use crate::trust::{Bundle, Trust};
 
+pub use http::{HttpError, Reply};
 pub use load::{Load, LoadError};
 
 /// How long to wait for an answer, connecting included. A server that is well needs a tenth of a second, nearly all of
@@ -63,6 +65,24 @@ pub enum Verdict {
     Unclear(String),
 }
 
+/// A certificate that a server has shown, and has proven to be its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Its names and dates.
+    pub names: Names,
+    /// What is wrong with its dates, in words that follow the server's name: `its certificate expired on 2026-01-31`.
+    pub out_of_date: Option<String>,
+    /// Why the agent's CA certificates do not vouch for it, likewise; `None` also where there are none.
+    pub untrusted: Option<String>,
+}
+
+impl Shown {
+    /// What is wrong with it whatever name is asked for.
+    pub fn trouble(&self) -> Option<String> {
+        self.out_of_date.clone().or_else(|| self.untrusted.clone())
+    }
+}
+
 impl Prober {
     /// Asks for nothing yet.
     pub fn new(trust: Trust) -> Self {
@@ -75,7 +95,17 @@ impl Prober {
     /// then wants to see a certificate of ours. It is there as soon as our half of the connection is closed; a task
     /// waits for the server's, for two seconds at most.
     pub async fn names(&self, stream: TcpStream, asked: &Host) -> Verdict {
-        let verifier = Arc::new(Verifier::new(asked.clone(), self.trust.bundle().ok()));
+        match self.certificate(stream, asked).await {
+            Err(did) => Verdict::Unclear(did),
+            Ok(shown) if shown.names.covers(asked) => Verdict::Named { chain: shown.trouble() },
+            Ok(shown) => Verdict::Unnamed { has: shown.names },
+        }
+    }
+
+    /// The certificate that the server at the other end of `stream` shows to who asks for `asked`; in the error, what it
+    /// did instead: `does not speak TLS`. It stands as a verdict of [`names`](Self::names) does.
+    pub async fn certificate(&self, stream: TcpStream, asked: &Host) -> Result<Shown, String> {
+        let verifier = Arc::new(Verifier::new(self.trust.bundle().ok()));
         let ended = match self.connect(stream, asked, verifier.clone()).await {
             Ok(stream) => {
                 part(stream).await;
@@ -83,26 +113,32 @@ impl Prober {
             }
             Err(why) => Some(why),
         };
-        verifier.verdict().unwrap_or_else(|| Verdict::Unclear(ended.unwrap_or_else(|| "has no certificate".into())))
+        verifier.shown().unwrap_or_else(|| Err(ended.unwrap_or_else(|| "has no certificate".into())))
     }
 
     /// How busy the server at the other end of `stream` is. `asked` goes into SNI and `Host`; its certificate is not
     /// looked at.
     pub async fn load(&self, stream: TcpStream, asked: &Host) -> Result<Load, LoadError> {
-        let port = stream.peer_addr().map_err(|error| LoadError::Connection(describe(&error)))?.port();
+        load::read(&self.get(stream, asked, load::PATH).await?)
+    }
+
+    /// What the server at the other end of `stream` has at `path` for who shows no certificate. `asked` goes into SNI and
+    /// `Host`; the server's own certificate is not looked at.
+    pub async fn get(&self, stream: TcpStream, asked: &Host, path: &str) -> Result<Reply, HttpError> {
+        let port = stream.peer_addr().map_err(|error| HttpError::Connection(describe(&error)))?.port();
         let to = HostPort { host: asked.clone(), port };
-        let verifier = Arc::new(Verifier::new(asked.clone(), None));
-        let mut stream = self.connect(stream, asked, verifier).await.map_err(LoadError::Connection)?;
-        let request = load::request(&to);
+        let verifier = Arc::new(Verifier::new(None));
+        let mut stream = self.connect(stream, asked, verifier).await.map_err(HttpError::Connection)?;
+        let request = http::request(&to, path);
         let sent = async {
             stream.write_all(request.as_bytes()).await?;
             stream.flush().await
         };
-        sent.await.map_err(|error| LoadError::Connection(describe(&error)))?;
+        sent.await.map_err(|error| HttpError::Connection(describe(&error)))?;
         let mut stream = BufReader::new(stream);
-        let load = load::read(&mut stream).await;
+        let reply = http::read(&mut stream).await;
         part(stream.into_inner()).await;
-        load
+        reply
     }
 
     /// The handshake; in the error, what the server did.
@@ -173,37 +209,37 @@ fn describe(error: &io::Error) -> String {
 /// Takes every certificate, so that the handshake goes on to its end, and remembers what is to be said of it.
 #[derive(Debug)]
 struct Verifier {
-    asked: Host,
     bundle: Option<Arc<Bundle>>,
     algorithms: WebPkiSupportedAlgorithms,
-    verdict: OnceLock<Verdict>,
+    shown: OnceLock<Result<Shown, String>>,
     proven: AtomicBool,
 }
 
 impl Verifier {
-    fn new(asked: Host, bundle: Option<Arc<Bundle>>) -> Self {
+    fn new(bundle: Option<Arc<Bundle>>) -> Self {
         Verifier {
-            asked,
             bundle,
             algorithms: ring::default_provider().signature_verification_algorithms,
-            verdict: OnceLock::new(),
+            shown: OnceLock::new(),
             proven: AtomicBool::new(false),
         }
     }
 
     /// `None`: the server has not come so far as to show a certificate and that it is its own.
-    fn verdict(&self) -> Option<Verdict> {
-        self.verdict.get().filter(|_| self.proven.load(Ordering::Relaxed)).cloned()
+    fn shown(&self) -> Option<Result<Shown, String>> {
+        self.shown.get().filter(|_| self.proven.load(Ordering::Relaxed)).cloned()
     }
 
-    fn judge(&self, certificate: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: UnixTime) -> Verdict {
-        match Names::of(certificate) {
-            Err(why) => Verdict::Unclear(why.to_string()),
-            Ok(names) if names.covers(&self.asked) => Verdict::Named {
-                chain: out_of_date(&names, now).or_else(|| self.untrusted(certificate, intermediates, now)),
-            },
-            Ok(has) => Verdict::Unnamed { has },
-        }
+    fn read(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Shown, String> {
+        let names = Names::of(certificate).map_err(|why| why.to_string())?;
+        let out_of_date = out_of_date(&names, now);
+        let untrusted = self.untrusted(certificate, intermediates, now);
+        Ok(Shown { names, out_of_date, untrusted })
     }
 
     /// What is wrong with the chain, where there is a bundle to say so. The name is not its business.
@@ -257,7 +293,7 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verdict.get_or_init(|| self.judge(end_entity, intermediates, now));
+        self.shown.get_or_init(|| self.read(end_entity, intermediates, now));
         Ok(ServerCertVerified::assertion())
     }
 

@@ -95,37 +95,59 @@ impl Puppet {
     /// What these settings are for `section` (`main`, or `agent`, which has what `main` says unless it says otherwise).
     /// Blocks for the seconds that Puppet takes to start.
     pub fn settings(&self, section: &str, names: &[&str]) -> Result<Settings, PuppetError> {
-        let mut args = vec!["config", "print", "--section", section, "--render-as", "json"];
-        args.extend_from_slice(names);
-        let output = self.run(&args)?;
-        let object = serde_json::from_slice(&output.stdout);
-        let Ok(Value::Object(object)) = object else { return Err(self.failed(&args, &output)) };
+        let output = self.output(self.question(section, names))?;
+        self.answer(section, names, &output)
+    }
+
+    /// The command that prints these settings, for who wants to bound it.
+    pub fn question(&self, section: &str, names: &[&str]) -> Command {
+        self.with(&print(section, names))
+    }
+
+    /// What it has printed.
+    pub fn answer(&self, section: &str, names: &[&str], output: &Output) -> Result<Settings, PuppetError> {
+        let args = print(section, names);
+        self.ended_well(&args, output)?;
+        let Ok(Value::Object(object)) = serde_json::from_slice(&output.stdout) else {
+            return Err(self.failed(&args, output));
+        };
         Ok(Settings(object.iter().map(|(name, value)| (name.clone(), value::text(value))).collect()))
     }
 
     /// Writes a setting to `puppet.conf`, as an administrator would. Blocks likewise.
     pub fn set(&self, section: &str, name: &str, value: &str) -> Result<(), PuppetError> {
-        self.run(&["config", "set", "--section", section, name, value]).map(drop)
+        self.run(&["config", "set", "--section", section, name, value])
     }
 
     /// Takes a setting out of `puppet.conf`; one that is not there is no error. Blocks likewise.
     pub fn delete(&self, section: &str, name: &str) -> Result<(), PuppetError> {
-        self.run(&["config", "delete", "--section", section, name]).map(drop)
+        self.run(&["config", "delete", "--section", section, name])
     }
 
-    fn run(&self, args: &[&str]) -> Result<Output, PuppetError> {
-        let config = self.config.iter().flat_map(|file| [OsStr::new("--config"), file.as_os_str()]);
-        let output = Command::new(&self.command)
-            .args(args)
-            .args(config)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|why| PuppetError::NotStarted { command: self.command.clone(), why })?;
+    fn run(&self, args: &[&str]) -> Result<(), PuppetError> {
+        self.ended_well(args, &self.output(self.with(args))?)
+    }
+
+    fn with(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.command);
+        command.args(args);
+        if let Some(file) = &self.config {
+            command.arg("--config").arg(file);
+        }
+        command
+    }
+
+    fn output(&self, mut command: Command) -> Result<Output, PuppetError> {
+        let not_started = |why| PuppetError::NotStarted { command: self.command.clone(), why };
+        command.stdin(Stdio::null()).output().map_err(not_started)
+    }
+
+    fn ended_well(&self, args: &[&str], output: &Output) -> Result<(), PuppetError> {
         // It ends with 0 even where it could not read puppet.conf, and goes on with its defaults.
         if output.status.success() && value::errors(&output.stderr).is_empty() {
-            Ok(output)
+            Ok(())
         } else {
-            Err(self.failed(args, &output))
+            Err(self.failed(args, output))
         }
     }
 
@@ -144,6 +166,10 @@ impl Puppet {
         words.extend(args.iter().map(|arg| value::quoted(&arg.as_ref().to_string_lossy())));
         words.join(" ")
     }
+}
+
+fn print<'a>(section: &'a str, names: &[&'a str]) -> Vec<&'a str> {
+    [&["config", "print", "--section", section, "--render-as", "json"], names].concat()
 }
 
 impl Settings {

@@ -44,6 +44,7 @@ pub fn changed(old: &Config, new: &Config) -> Vec<String> {
         limits,
         dns,
         certificates,
+        status,
     } = old;
     let settings = [
         ("listen", *listen != new.listen),
@@ -56,6 +57,7 @@ pub fn changed(old: &Config, new: &Config) -> Vec<String> {
         ("limits", *limits != new.limits),
         ("dns", *dns != new.dns),
         ("certificates", *certificates != new.certificates),
+        ("status", *status != new.status),
     ];
     let settings = settings.into_iter().filter(|(_, is_different)| *is_different).map(|(name, _)| name.to_owned());
     let mut named: Vec<String> = roles
@@ -124,6 +126,7 @@ mod tests {
             "limits",
             "dns",
             "certificates",
+            "status",
             "role.artifacts-2",
             "role.ca",
             "role.compile",

@@ -25,6 +25,13 @@ impl StateDirectory {
         StateDirectory(choose(env::var_os("STATE_DIRECTORY"), rustix::process::geteuid().is_root(), user))
     }
 
+    /// The one to look at, as somebody else's process has it: that of this process, but for a user who has none of his own,
+    /// who means the host's.
+    pub fn find_to_look_at() -> Self {
+        let own = Self::find();
+        if env::var_os("STATE_DIRECTORY").is_none() && !own.0.exists() { StateDirectory(SYSTEM.into()) } else { own }
+    }
+
     /// The one at this path. It is made when something is first written.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         StateDirectory(path.into())

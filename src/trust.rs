@@ -19,7 +19,7 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio::time::Instant;
 
 /// Where agents keep it: the packages of Puppet and of `OpenVox`; Debian's.
-const AGENTS: [&str; 2] = ["/etc/puppetlabs/puppet/ssl/certs/ca.pem", "/var/lib/puppet/ssl/certs/ca.pem"];
+pub const AGENTS: [&str; 2] = ["/etc/puppetlabs/puppet/ssl/certs/ca.pem", "/var/lib/puppet/ssl/certs/ca.pem"];
 
 /// Its name as a credential: `LoadCredential=ca.pem:PATH` in the unit (systemd.exec(5)).
 const CREDENTIAL: &str = "ca.pem";
@@ -53,6 +53,9 @@ pub enum NoBundle {
     /// It is not there.
     #[error("there is no {}; the agent's first run brings it", list(.0))]
     Absent(Vec<PathBuf>),
+    /// It is where only root may read it, and was not there yet when systemd would have passed it on.
+    #[error("when this process was started there was no {}, which only root may read; the next start reads it", .0.display())]
+    Awaited(PathBuf),
     /// It is there, and cannot be read.
     #[error("{} cannot be read: {why}; make it readable for puppet-shim's user", .path.display())]
     Closed {
@@ -60,6 +63,8 @@ pub enum NoBundle {
         path: PathBuf,
         /// What the kernel says.
         why: String,
+        /// The same for a program.
+        kind: io::ErrorKind,
     },
     /// It is there, and is no bundle.
     #[error("{} {why}; it should be the agent's copy of the CA's certificates, in PEM", .path.display())]
@@ -127,15 +132,34 @@ impl Trust {
                 Err(why) => wrong = wrong.or(Some(why)),
             }
         }
-        let absent = || NoBundle::Absent(self.places.iter().map(|place| place.path.clone()).collect());
-        Err(wrong.unwrap_or_else(absent))
+        Err(wrong.map_or_else(
+            || NoBundle::Absent(self.places.iter().map(|place| place.path.clone()).collect()),
+            |wrong| wrong.seen_by_root(self.places.iter().any(|place| place.may_be_blank)),
+        ))
+    }
+}
+
+impl NoBundle {
+    /// What it comes to where systemd, which may read everything, has passed on a blank file, as it does when there is
+    /// none to pass on.
+    fn seen_by_root(self, has_blank: bool) -> Self {
+        match self {
+            NoBundle::Closed { path, kind: io::ErrorKind::PermissionDenied, .. } if has_blank => {
+                NoBundle::Awaited(path)
+            }
+            other => other,
+        }
     }
 }
 
 impl Place {
     /// `None`: nothing is there.
     fn read(&self, known: Option<&Arc<Bundle>>) -> Result<Option<Arc<Bundle>>, NoBundle> {
-        let closed = |error: &io::Error| NoBundle::Closed { path: self.path.clone(), why: error.to_string() };
+        let closed = |error: &io::Error| NoBundle::Closed {
+            path: self.path.clone(),
+            why: error.to_string(),
+            kind: error.kind(),
+        };
         let broken = |why: String| NoBundle::Broken { path: self.path.clone(), why };
         let metadata = match fs::metadata(&self.path) {
             Ok(metadata) => metadata,
@@ -217,7 +241,7 @@ fn tell(before: Option<&Result<Arc<Bundle>, NoBundle>>, now: &Result<Arc<Bundle>
     match (before, now) {
         (Some(Err(before)), Err(why)) if before == why => {}
         // A new host has none yet.
-        (_, Err(why @ NoBundle::Absent(_))) => tracing::info!("{}", line(why)),
+        (_, Err(why @ (NoBundle::Absent(_) | NoBundle::Awaited(_)))) => tracing::info!("{}", line(why)),
         (_, Err(why)) => tracing::warn!("{}", line(why)),
         (Some(Err(_)), Ok(bundle)) => {
             tracing::info!("servers' certificates are checked against {} from now on", bundle.path.display());
@@ -426,6 +450,17 @@ mod tests {
         assert_eq!(found().await, Ok(path("a")));
         fs::write(path("credential"), ca()).unwrap();
         assert_eq!(found().await, Ok(path("credential")));
+    }
+
+    /// Root may read everything, so there is no file to show it with.
+    #[test]
+    fn what_was_not_there_at_the_start_is_awaited() {
+        let closed = |kind| NoBundle::Closed { path: "/x".into(), why: String::new(), kind };
+        let denied = || closed(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied().seen_by_root(true), NoBundle::Awaited("/x".into()));
+        assert_eq!(denied().seen_by_root(false), denied());
+        let other = || closed(io::ErrorKind::NotADirectory);
+        assert_eq!(other().seen_by_root(true), other());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use puppet_shim::config::{
     Accepted, Balance, Certificates, Config, Diagnostic, DnsConfig, Dnssec, Foreign, Limits, Nameserver, Rejected,
-    RoleConfig, StaticServer, TABLES, Timeouts, Transport,
+    RoleConfig, StaticServer, StatusConfig, StatusSocket, TABLES, Timeouts, Transport,
 };
 use puppet_shim::role::Role;
 
@@ -153,6 +153,10 @@ fn everything_is_read() {
             ca_file: Some("/etc/ssl/dns ca.pem".into()),
         },
         certificates: Certificates { check: false, ca_file: Some("/etc/ssl/puppet ca.pem".into()) },
+        status: StatusConfig {
+            socket: StatusSocket::At("/run/puppet shim/status.socket".into()),
+            group: Some("adm".into()),
+        },
     };
     let everything = corpus("valid").into_iter().find(|path| path.ends_with("everything.toml")).unwrap();
     assert_eq!(parse(&everything).unwrap().config, expected);
@@ -249,6 +253,10 @@ fn the_default_file_states_the_defaults() {
     assert_eq!(file(&mut config.certificates.ca_file), "/etc/puppetlabs/puppet/ssl/certs/ca.pem");
     assert_eq!(file(&mut config.dns.trust_anchor), "/etc/puppet-shim/trust-anchor.key");
     assert_eq!(file(&mut config.dns.ca_file), "/etc/ssl/certs/dns-ca.pem");
+    // Nor of these, which are whatever systemd says.
+    let socket = std::mem::take(&mut config.status.socket);
+    assert_eq!(socket, StatusSocket::At("/run/puppet-shim/status.socket".into()));
+    assert_eq!(config.status.group.take().as_deref(), Some("adm"));
     // The one line that is no comment.
     assert_eq!(std::mem::take(&mut config.idle_exit), Duration::from_secs(120));
     // Nor of these, which depends on what else is written. While that is the default, they are the same.

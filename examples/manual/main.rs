@@ -40,22 +40,37 @@ The configuration that was accepted last, and what is remembered of DNS and of t
 What
 .B puppet\-shim setup
 has changed, and what there was before. Root's alone.
+.TP
+\fI/run/puppet\-shim/status.socket\fR
+Where the daemon says what it does, while it runs.
+.TP
+\fI/etc/facter/facts.d/puppet_shim\fR
+By which Facter finds the fact
+.BR puppet_shim .
 .SH ENVIRONMENT
 .TP
 .B STATE_DIRECTORY
 Where state is kept instead, as systemd sets it.
 .TP
-.B PUPPET_SHIM_PUPPET
-Another
-.BR puppet (8)
-command than that of the agent's package.
+.B RUNTIME_DIRECTORY
+Where the status socket is instead, as systemd sets it.
 .TP
 .B NO_COLOR
-If set, log lines on a terminal have no colour.
+If set, nothing on a terminal has a colour.
+.TP
+.B PUPPET_SHIM_PUPPET
+The agent's
+.B puppet
+command, where it is neither
+.I /opt/puppetlabs/bin/puppet
+nor
+.IR /usr/bin/puppet .
 .TP
 .B RUST_LOG
 .BR error ,\~ warn ,\~ info ,\~ debug " or " trace :
-which lines are logged. Unset:
+which lines are logged, where
+.B \-\-log
+does not say. Unset:
 .BR info .
 .SH "EXIT STATUS"
 .TP
@@ -63,7 +78,9 @@ which lines are logged. Unset:
 It did what it was told.
 .TP
 .B 1
-There is no server to try; what was to be set up is refused, or has failed.
+There is no server to try; something needs a human;
+.B check
+has found what keeps an agent's run from succeeding; or what was to be set up is refused, or has failed.
 .TP
 .B 2
 The command line is wrong.
@@ -72,13 +89,16 @@ The command line is wrong.
 What was asked for is no name.
 .TP
 .B 69
-There is nothing it can listen on.
+There is nothing it can listen on, or the daemon does not answer.
 .TP
 .B 71
 The system refused what it needs to start.
 .TP
 .B 74
-The verdict could not be written.
+What was found could not be written.
+.TP
+.B 77
+You may not ask the daemon.
 .TP
 .B 78
 The configuration has an error.
@@ -86,7 +106,9 @@ The configuration has an error.
 .BR puppet\-shim\-run (1),
 .BR puppet\-shim\-check (1),
 .BR puppet\-shim\-resolve (1),
+.BR puppet\-shim\-status (1),
 .BR puppet\-shim\-setup (1),
+.BR puppet\-shim\-fact (1),
 .BR puppet\-shim.toml (5),
 .BR puppet.conf (5)
 "#;

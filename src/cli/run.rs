@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,10 +11,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
-use crate::config::{self, Config, Diagnostic, InForce, Severity};
+use crate::config::{self, Config, Diagnostic, InForce, Provenance, Severity};
 use crate::daemon::{BuildError, Change, Changed, Daemon, Order, Site};
 use crate::inherited::Inherited;
-use crate::log::{self, Style};
+use crate::log::{self, Format, Style};
 use crate::memory;
 use crate::notify::{News, Notifier};
 use crate::pool::Pool;
@@ -37,16 +37,43 @@ const WRITER_LINGERS: Duration = Duration::from_millis(100);
 /// log says so. SIGHUP has it read again. SIGTERM leaves open connections to the next process where systemd keeps them;
 /// SIGINT, like SIGTERM elsewhere, waits until closing them harms no run. A second signal ends it at once.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = MORE)]
 pub struct RunArgs {
     /// The configuration to use instead of /etc/puppet-shim/puppet-shim.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// How a log line is written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: Format,
+
+    /// What is logged: a level, for all or for a part; without it what the environment says, else info
+    ///
+    /// The levels are off, error, warn, info, debug and trace. A part is a module of puppet-shim's or of a library's, and the
+    /// longest name that fits counts: `warn,puppet_shim=debug`, `puppet_shim::connection=off`.
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
 }
+
+/// What `--help` ends with.
+const MORE: &str = "\
+Examples:
+  puppet-shim run                                as systemd starts it
+  puppet-shim run --config ./shim.toml           to try a configuration; it may listen on other ports
+  puppet-shim run --log puppet_shim=debug        with what is otherwise not worth a line
+  puppet-shim run --log-format json 2>&1 | jq .  an object for each line
+
+Environment:
+  RUST_LOG           what is logged, where --log does not say
+  NO_COLOR           no colour on a terminal
+  STATE_DIRECTORY    where state is kept, as systemd sets it
+  RUNTIME_DIRECTORY  where the status socket is, as systemd sets it";
 
 /// Runs the command.
 pub fn run(args: &RunArgs) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    log::init(Style::detect(env("JOURNAL_STREAM").as_deref(), env("NO_COLOR").is_some()), env("RUST_LOG").as_deref());
+    let style = Style::of(args.log_format, env("JOURNAL_STREAM").as_deref(), env("NO_COLOR").is_some());
+    log::init(style, args.log.clone().or_else(|| env("RUST_LOG")).as_deref());
     let inherited = Inherited::take();
     let state = StateDirectory::find();
     let found = configure(args, &state);
@@ -104,6 +131,8 @@ async fn serve(
     if !daemon.uses_default_listeners() {
         found.accept(state).iter().for_each(say);
     }
+    let provenance = daemon.provenance();
+    tell(&provenance, |told| *told = Provenance::of(found, memory::clock()));
     let (order, orders) = mpsc::channel(1);
     for (signal, end) in [(terminate, (|| Order::Stop) as fn() -> Order), (interrupt, || Order::Drain)] {
         if let Ok(signal) = signal {
@@ -111,10 +140,10 @@ async fn serve(
         }
     }
     if let Ok(hangup) = hangup {
-        tokio::spawn(reload_at(hangup, order.clone(), args.clone(), state.clone(), manager));
+        tokio::spawn(reload_at(hangup, order.clone(), args.clone(), state.clone(), provenance, manager));
     }
     let status = status(found, daemon.addresses());
-    daemon.with_status(status).run(orders).await;
+    daemon.with_status(status).with_status_socket().run(orders).await;
     // Until here, so that a host on which no signal can be listened to has a daemon all the same.
     drop(order);
     Ok(())
@@ -142,19 +171,25 @@ async fn reload_at(
     order: mpsc::Sender<Order>,
     args: RunArgs,
     state: StateDirectory,
+    provenance: Arc<Mutex<Provenance>>,
     manager: Arc<Notifier>,
 ) {
     while hangup.recv().await.is_some() {
         manager.tell(News::Reloading);
         // Otherwise it stops, and has said so.
-        if let Some(status) = reload(&order, &args, &state).await {
+        if let Some(status) = reload(&order, &args, &state, &provenance).await {
             manager.tell(News::Ready(&status));
         }
     }
 }
 
 /// Does so. Gives what `systemctl status` is to show.
-async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirectory) -> Option<String> {
+async fn reload(
+    order: &mpsc::Sender<Order>,
+    args: &RunArgs,
+    state: &StateDirectory,
+    provenance: &Mutex<Provenance>,
+) -> Option<String> {
     // A disk may be slow, and the host's own DNS is asked for the domain: not on the thread that carries the tunnels.
     let (file, kept) = (args.config.clone(), state.clone());
     let read = spawn_blocking(move || {
@@ -168,6 +203,7 @@ async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirect
     let Some(site) = site else {
         let why = "the configuration that was to be read again cannot be used; going on as before";
         tracing::error!("{why}");
+        tell(provenance, |told| told.reject(&found, memory::clock()));
         return Some(why.into());
     };
     raise_descriptor_limit(&found.config);
@@ -175,6 +211,7 @@ async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirect
     let change = Change { config: found.config.clone(), site, done };
     order.send(Order::Change(Box::new(change))).await.ok()?;
     let Changed { addresses, keeps_listeners } = changed.await.ok()?;
+    tell(provenance, |told| *told = Provenance::of(&found, memory::clock()));
     let status = status(&found, &addresses);
     if !keeps_listeners {
         let state = state.clone();
@@ -182,6 +219,11 @@ async fn reload(order: &mpsc::Sender<Order>, args: &RunArgs, state: &StateDirect
         kept.ok().flatten().iter().for_each(say);
     }
     Some(status)
+}
+
+/// For who asks for the status.
+fn tell(provenance: &Mutex<Provenance>, what: impl FnOnce(&mut Provenance)) {
+    what(&mut provenance.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// Two descriptors for each connection, more while it is not decided which server gets it; the usual soft limit of 1024

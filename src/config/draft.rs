@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::findings::{At, Span};
 use super::{
-    Balance, Certificates, Config, DnsConfig, Dnssec, Foreign, Limits, Nameserver, RoleConfig, StaticServer, Timeouts,
+    Balance, Certificates, Config, DnsConfig, Dnssec, Foreign, Limits, Nameserver, RoleConfig, StaticServer,
+    StatusConfig, StatusSocket, Timeouts,
 };
 use crate::pattern::Pattern;
 use crate::role::Role;
@@ -40,6 +41,8 @@ pub(super) struct Draft {
     pub(super) dns_ca_file: Option<At<PathBuf>>,
     pub(super) check: Option<At<bool>>,
     pub(super) ca_file: Option<At<PathBuf>>,
+    pub(super) status_socket: Option<At<StatusSocket>>,
+    pub(super) status_group: Option<At<String>>,
 }
 
 /// A [`RoleConfig`] with places.
@@ -124,6 +127,7 @@ impl Default for Draft {
             limits,
             dns,
             certificates,
+            status,
         } = Config::default();
         Draft {
             listen: unwritten(listen),
@@ -150,6 +154,8 @@ impl Default for Draft {
             dns_ca_file: dns.ca_file.map(At::default_of),
             check: some(certificates.check),
             ca_file: certificates.ca_file.map(At::default_of),
+            status_socket: some(status.socket),
+            status_group: status.group.map(At::default_of),
         }
     }
 }
@@ -192,6 +198,10 @@ impl Draft {
             certificates: Certificates {
                 check: value_or(self.check, certificates.check),
                 ca_file: self.ca_file.map(|at| at.value),
+            },
+            status: StatusConfig {
+                socket: value_or(self.status_socket, StatusSocket::default()),
+                group: self.status_group.map(|at| at.value),
             },
         }
     }

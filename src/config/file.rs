@@ -175,5 +175,9 @@ fn read<'t>(document: &DeTable<'t>, findings: &mut Findings<'t>) -> Draft {
         certificates.read("check", &mut draft.check, value::boolean);
         certificates.read("ca_file", &mut draft.ca_file, |v| value::file(v, CA_FILE));
     }
+    if let Some(mut status) = top.table("status", "status", Some(&keys::STATUS)) {
+        status.read("socket", &mut draft.status_socket, value::status_socket);
+        status.read("group", &mut draft.status_group, value::group);
+    }
     draft
 }

@@ -24,6 +24,7 @@ pub(super) const TOP: Table = Table {
         "limits",
         "dns",
         "certificates",
+        "status",
     ],
 };
 /// The keys of a role.
@@ -44,8 +45,11 @@ pub(super) const DNS: Table = Table {
 /// How servers' certificates are looked at.
 pub(super) const CERTIFICATES: Table = Table { header: "certificates", keys: &["check", "ca_file"] };
 
+/// Where the status is asked for.
+pub(super) const STATUS: Table = Table { header: "status", keys: &["socket", "group"] };
+
 /// Every table.
-pub const TABLES: [Table; 6] = [TOP, ROLE, TIMEOUTS, LIMITS, DNS, CERTIFICATES];
+pub const TABLES: [Table; 7] = [TOP, ROLE, TIMEOUTS, LIMITS, DNS, CERTIFICATES, STATUS];
 
 impl Table {
     /// The key that was probably meant by one that is not known here.

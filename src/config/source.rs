@@ -34,6 +34,16 @@ pub struct InForce {
 }
 
 impl InForce {
+    /// Whether what was accepted last is something else: a daemon that runs since has not heard of this one.
+    pub fn differs_from_accepted(&self, state: &StateDirectory) -> bool {
+        let accepted = read_bytes(&state.file(ACCEPTED)).ok().flatten();
+        match &self.origin {
+            Origin::File(_) => accepted.is_none_or(|accepted| accepted != self.text),
+            Origin::Defaults => accepted.is_some(),
+            Origin::LastAccepted { .. } | Origin::DefaultsInstead { .. } => false,
+        }
+    }
+
     /// The daemon runs with it: it is kept for the day on which the next one is bad; where it is the defaults by
     /// decision, what was kept is forgotten. Gives the warning where that could not be done.
     pub fn accept(&self, state: &StateDirectory) -> Option<Diagnostic> {

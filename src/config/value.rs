@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{Problem, quoted};
 use super::unit;
-use super::{Balance, Dnssec, Foreign, Nameserver, StaticServer, keys, nameserver};
+use super::{Balance, Dnssec, Foreign, Nameserver, StaticServer, StatusSocket, keys, nameserver};
 use crate::host::{Host, HostError, HostPort, split_port};
 use crate::pattern::{Pattern, PatternError};
 
@@ -347,6 +347,33 @@ pub(super) fn file(value: &DeValue<'_>, example: &str) -> Result<PathBuf, Proble
         format!("{} {why}", quoted(text)),
         format!("write the whole path of a file, such as \"{example}\""),
     ))
+}
+
+/// The Unix socket on which the status is asked for.
+pub(super) fn status_socket(value: &DeValue<'_>) -> Result<StatusSocket, Problem> {
+    const EXAMPLE: &str = "/run/puppet-shim/status.socket";
+    /// `sun_path` of unix(7), and the NUL that ends it.
+    const LONGEST: usize = 107;
+    match value {
+        DeValue::Boolean(false) => Ok(StatusSocket::Off),
+        DeValue::String(text) if text.len() > LONGEST => Err(Problem::new(
+            format!("the path of the socket is longer than {LONGEST} bytes, which no Unix socket's can be"),
+            format!("write a shorter one, such as \"{EXAMPLE}\""),
+        )),
+        DeValue::String(_) => file(value, EXAMPLE).map(StatusSocket::At),
+        _ => Err(mistyped(value, "the path of a socket", &format!("\"{EXAMPLE}\", or false for none"))),
+    }
+}
+
+/// A group, by its name or number.
+pub(super) fn group(value: &DeValue<'_>) -> Result<String, Problem> {
+    const EXAMPLE: &str = "the name of a group, such as \"adm\"";
+    let text = value.as_str().ok_or_else(|| mistyped(value, "a group", EXAMPLE))?;
+    // What ends a field of group(5), and what no name has.
+    if text.is_empty() || text.contains(|c: char| c == ':' || c == ',' || c.is_whitespace() || c.is_control()) {
+        return Err(Problem::new(format!("{} is no group", quoted(text)), format!("write {EXAMPLE}")));
+    }
+    Ok(text.to_owned())
 }
 
 /// A nameserver, by its address, and how it is asked.

@@ -44,6 +44,7 @@ impl Left {
 /// Goes on with a tunnel of the last process.
 pub async fn resume(shared: Arc<Shared>, stop: Arc<Stop>, parcel: Parcel) -> Option<Box<Left>> {
     let Parcel { client, server, label, held: [up, down] } = parcel;
+    let _open = shared.gauge.connection();
     // The host's clock at this moment, on that of this process.
     let (now, host) = (Instant::now(), monotonic());
     let when = |at: Duration| now.checked_sub(host.saturating_sub(at)).unwrap_or(now);
@@ -75,14 +76,19 @@ pub(super) async fn go_through(
     mut report: Report,
     mut orders: watch::Receiver<Order>,
 ) -> Option<Box<Left>> {
+    let open = {
+        let before = report.before.as_ref().and_then(|facts| facts.server.clone());
+        let server = before.or_else(|| report.chosen().map(|chosen| chosen.server.to_string()));
+        shared.gauge.tunnel(report.role.as_ref().map(Role::as_str), server.as_deref())
+    };
     let (idle, patience) = (shared.config.timeouts.idle, patience(report.role.as_ref()));
     match tunnel.carry(idle, patience, &mut orders, &mut report.carried).await {
         Pause::Ended(end) => report.outcome = Some(Outcome::Tunnel(end)),
         Pause::Cut => {}
         Pause::Parked => return leave(tunnel, pin, report),
     }
-    shared.counters().count(&report);
-    drop((tunnel, pin));
+    shared.count(&report);
+    drop((tunnel, pin, open));
     // The line can wait for whoever has connected meanwhile.
     tokio::task::yield_now().await;
     None

@@ -9,7 +9,7 @@ use super::{Connections, Daemon, Site, begin, tell_failed};
 use crate::check::Checks;
 use crate::config::Config;
 use crate::connection::Shared;
-use crate::listen::{BindError, Listener, Listeners};
+use crate::listen::{BindError, Door, Listener, Listeners};
 use crate::probe::Prober;
 use crate::reload::{changed, plan};
 use crate::stop::Stop;
@@ -38,7 +38,7 @@ impl Daemon {
     /// Lets it hold for the next connection.
     pub(super) async fn change(&mut self, change: Change, connections: &mut Connections, stop: &Arc<Stop>) {
         let Change { config, site, done } = change;
-        let keeps_listeners = self.listen_anew(&config, connections, stop).await;
+        let (keeps_listeners, failed) = self.listen_anew(&config, connections, stop).await;
         let old = &self.shared;
         let mut names = changed(&old.config, &config);
         if old.table.domain() != site.table.domain() && !names.iter().any(|name| name == "domain") {
@@ -65,11 +65,17 @@ impl Daemon {
             counters: old.counters.clone(),
             checks,
             listeners: self.addresses.clone(),
+            doors: Door::all(&self.listeners, &failed),
+            history: old.history.clone(),
+            gauge: old.gauge.clone(),
+            started: old.started,
+            provenance: old.provenance.clone(),
         };
         self.shared = Arc::new(shared);
         if let Some(keeper) = &self.keeper {
             keeper.follow(self.shared.clone());
         }
+        self.status_desk.follow(self.shared.clone()).await;
         let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         let domain = self.shared.table.domain().unwrap_or("(none: each requested name's own)");
         tracing::info!(changed = names, listen = ?self.addresses, domain, "reloaded");
@@ -78,8 +84,13 @@ impl Daemon {
     }
 
     /// Binds what is new, and lets go of what is not wanted any more. Gives whether nothing of what is wanted could be
-    /// had: then it stays as it was, for the repair can only arrive through us.
-    async fn listen_anew(&mut self, config: &Config, connections: &mut Connections, stop: &Arc<Stop>) -> bool {
+    /// had: then it stays as it was, for the repair can only arrive through us. Second, what could not be had.
+    async fn listen_anew(
+        &mut self,
+        config: &Config,
+        connections: &mut Connections,
+        stop: &Arc<Stop>,
+    ) -> (bool, Vec<BindError>) {
         let current: Vec<_> = self.listeners.iter().map(|l| (l.configured(), l.is_held())).collect();
         let plan = plan(&current, &config.listen);
         let mut stays = plan.stays.iter();
@@ -103,7 +114,7 @@ impl Daemon {
             self.close(gone, connections, stop).await;
         }
         self.leaves = !config.idle_exit.is_zero() && failed.is_empty() && self.listeners.iter().all(Listener::is_held);
-        nothing
+        (nothing, failed)
     }
 
     /// Closes listeners. Who waits in their queues is served.

@@ -191,6 +191,13 @@ impl<T: PartialEq + Send + Sync + 'static> Cache<T> {
         if now < state.good.as_ref()?.fresh_until { state.known(now, self.max_stale).ok() } else { None }
     }
 
+    /// What is known of a name without asking; `None`: it has never been asked for.
+    pub(super) fn peek(&self, name: &str) -> Option<Result<Known<T>, Failure>> {
+        let slot = self.lock().get(name)?.clone();
+        let state = slot.lock();
+        (state.good.is_some() || state.failure.is_some()).then(|| state.known(Instant::now(), self.max_stale))
+    }
+
     /// Whether there are records of this name that may be used while it is asked for.
     pub(super) fn has_records(&self, name: &str) -> bool {
         let Some(slot) = self.lock().get(name).cloned() else { return false };

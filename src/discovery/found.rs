@@ -95,6 +95,13 @@ impl Found {
         steps.collect()
     }
 
+    /// For how long the answer that names the servers has been past its TTL.
+    pub fn stale_for(&self) -> Option<Duration> {
+        let Some(Source::Srv(owner) | Source::Fallback(owner)) = &self.source else { return None };
+        let known = self.steps.iter().find(|step| step.owner == *owner)?.result.as_ref().ok()?;
+        known.freshness.span().filter(|_| known.freshness.is_stale())
+    }
+
     /// What was wrong with DNS on the way, if anything was, though servers may have been found all the same.
     pub fn trouble(&self) -> Option<String> {
         let troubles: Vec<_> = self.steps.iter().filter_map(Step::trouble).collect();

@@ -12,6 +12,7 @@ use super::{LIMIT, Learnt};
 use crate::counters::Counters;
 use crate::domain::HostDomain;
 use crate::health::{LONGEST, Rank, Record, Trouble};
+use crate::history::History;
 use crate::host::{Host, HostPort};
 use crate::pin::Set;
 use crate::pool::Pool;
@@ -59,6 +60,8 @@ struct File {
     domain: Option<HostDomain>,
     #[serde(default)]
     counters: Counters,
+    #[serde(default)]
+    history: History,
 }
 
 /// A server or an address.
@@ -141,6 +144,7 @@ pub fn to_json(pool: &Pool, learnt: &Learnt, now: Instant, wall: SystemTime) -> 
         dns: Written::new(&learnt.answers, &clocks),
         domain: learnt.domain.clone(),
         counters: learnt.counters.clone(),
+        history: learnt.history.clone(),
     };
     serde_json::to_vec_pretty(&file)
 }
@@ -176,7 +180,12 @@ pub fn restore(contents: &[u8], pool: &mut Pool, now: Instant, wall: SystemTime)
         let Some(since) = past(since) else { continue };
         pool.verdicts.restore(server, asked, Known { verdict, since }, now);
     }
-    Ok(Learnt { answers: file.dns.into_answers(past), domain: file.domain, counters: file.counters })
+    Ok(Learnt {
+        answers: file.dns.into_answers(past),
+        domain: file.domain,
+        counters: file.counters,
+        history: file.history,
+    })
 }
 
 impl Clocks {
@@ -480,7 +489,7 @@ mod tests {
             let set = Set::from_servers(vec![server.clone(); 4]);
             pool.open(&Role::new("compile"), &set, &server, false, now);
         }
-        let mut learnt = Learnt::default();
+        let mut learnt = Learnt { history: History::full(), ..Learnt::default() };
         let record = format!("65535 65535 65535 {label}.{label}.{label}.{label}");
         for n in 0..1024 {
             let records = vec![record.parse().unwrap(); 60];

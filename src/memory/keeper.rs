@@ -119,7 +119,12 @@ impl Keeper {
 }
 
 fn learnt(shared: &Shared) -> Learnt {
-    Learnt { answers: shared.discovery.answers(), domain: shared.domain.clone(), counters: shared.counters().clone() }
+    Learnt {
+        answers: shared.discovery.answers(),
+        domain: shared.domain.clone(),
+        counters: shared.counters().clone(),
+        history: shared.history().clone(),
+    }
 }
 
 /// What could not be read again is not written.

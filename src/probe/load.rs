@@ -1,4 +1,4 @@
-//! How busy a server is, from its status service: request, answer, figures.
+//! How busy a server is, from its status service.
 //!
 //! A catalog and a file's content are the work of one `JRuby` interpreter each, of which a server has a few; who finds
 //! none free waits. The figures are those of puppetserver's `jruby-metrics` status at level debug
@@ -7,19 +7,10 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _};
 
-use super::describe;
-use crate::host::HostPort;
+use super::http::{HttpError, LARGEST, Reply};
 
-const PATH: &str = "/status/v1/services/jruby-metrics?level=debug";
-
-/// In bytes, head and body. An idle server's answer has some thousand, and two hundred come with each request that
-/// waits or is being worked on.
-const LARGEST: u64 = 256 << 10;
-
-/// Jetty sends ten fields.
-const FIELDS: usize = 64;
+pub(super) const PATH: &str = "/status/v1/services/jruby-metrics?level=debug";
 
 /// How busy a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,131 +55,19 @@ fn hint(status: u16) -> &'static str {
     }
 }
 
-/// The request. The answer shall end with the connection.
-pub(super) fn request(to: &HostPort) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!(
-        "GET {PATH} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: puppet-shim/{version}\r\nAccept: application/json\r\n\
-         Connection: close\r\n\r\n"
-    )
-}
-
-/// Where the body of an answer ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
-    Length(u64),
-    Chunked,
-    Close,
-}
-
-/// Reads the answer.
-pub(super) async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<Load, LoadError> {
-    let mut stream = stream.take(LARGEST);
-    let result = match read_body(&mut stream).await {
-        Ok(body) => figures(&body),
-        Err(error) => Err(error),
-    };
-    // The end of what may be read looks like the server's end.
-    if stream.limit() == 0 && !matches!(result, Ok(_) | Err(LoadError::Status(_))) {
-        return Err(LoadError::TooLong);
-    }
-    result
-}
-
-async fn read_body(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<u8>, LoadError> {
-    let framing = framing(&read_head(stream).await?)?;
-    let mut body = Vec::new();
-    match framing {
-        Framing::Length(length) if length > LARGEST => return Err(LoadError::TooLong),
-        Framing::Length(length) => read_exactly(stream, length, &mut body).await?,
-        Framing::Chunked => {
-            while let length @ 1.. = read_chunk_size(stream).await? {
-                if length > LARGEST {
-                    return Err(LoadError::TooLong);
-                }
-                read_exactly(stream, length, &mut body).await?;
-                // Behind each chunk there is an empty line.
-                read_line(stream, &mut Vec::new()).await?;
-            }
-        }
-        // Without close_notify too: JSON that breaks off is noticed.
-        Framing::Close => match stream.read_to_end(&mut body).await {
-            Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(broken(&error)),
-            _ => {}
-        },
-    }
-    Ok(body)
-}
-
-async fn read_head(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<u8>, LoadError> {
-    let mut head = Vec::new();
-    loop {
-        let line = read_line(stream, &mut head).await?;
-        if matches!(&head[line..], b"\n" | b"\r\n") {
-            return Ok(head);
+impl From<HttpError> for LoadError {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::Connection(did) => LoadError::Connection(did),
+            HttpError::TooLong => LoadError::TooLong,
+            HttpError::Broken(why) => LoadError::Http(why),
         }
     }
 }
 
-/// Reads a line to the end of `into`; where it starts there.
-async fn read_line(stream: &mut (impl AsyncBufRead + Unpin), into: &mut Vec<u8>) -> Result<usize, LoadError> {
-    let start = into.len();
-    stream.read_until(b'\n', into).await.map_err(|error| broken(&error))?;
-    if into[start..].ends_with(b"\n") { Ok(start) } else { Err(breaks_off()) }
-}
-
-async fn read_exactly(stream: &mut (impl AsyncRead + Unpin), length: u64, into: &mut Vec<u8>) -> Result<(), LoadError> {
-    let read = stream.take(length).read_to_end(into).await.map_err(|error| broken(&error))?;
-    if read as u64 == length { Ok(()) } else { Err(breaks_off()) }
-}
-
-async fn read_chunk_size(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<u64, LoadError> {
-    let mut line = Vec::new();
-    read_line(stream, &mut line).await?;
-    match httparse::parse_chunk_size(&line) {
-        Ok(httparse::Status::Complete((_, length))) => Ok(length),
-        _ => Err(LoadError::Http("a chunk has no length".into())),
-    }
-}
-
-/// Judges a whole head.
-fn framing(head: &[u8]) -> Result<Framing, LoadError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let mut parsed = httparse::Response::new(&mut fields);
-    match parsed.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(breaks_off()),
-        Err(error) => return Err(LoadError::Http(error.to_string())),
-    }
-    match parsed.code.unwrap_or_default() {
-        200 => {}
-        other => return Err(LoadError::Status(other)),
-    }
-    let field = |name: &str| parsed.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-    // RFC 9112 §6.3: the length is not looked at beside an encoding.
-    if let Some(encoding) = field("Transfer-Encoding") {
-        return match encoding.value {
-            value if value.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-            other => Err(LoadError::Http(format!("transfer encoding {}", other.escape_ascii()))),
-        };
-    }
-    let Some(length) = field("Content-Length") else { return Ok(Framing::Close) };
-    // `parse` alone would take a plus sign.
-    let digits = std::str::from_utf8(length.value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let length = digits.and_then(|digits| digits.parse().ok());
-    length.map(Framing::Length).ok_or_else(|| LoadError::Http("its length is no number".into()))
-}
-
-fn breaks_off() -> LoadError {
-    LoadError::Http("it breaks off".into())
-}
-
-/// A server that wants a certificate of ours may say so only now.
-fn broken(error: &std::io::Error) -> LoadError {
-    match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => breaks_off(),
-        _ => LoadError::Connection(describe(error)),
-    }
+/// What an answer says.
+pub(super) fn read(reply: &Reply) -> Result<Load, LoadError> {
+    if reply.status == 200 { figures(&reply.body) } else { Err(LoadError::Status(reply.status)) }
 }
 
 #[derive(Deserialize)]
@@ -222,15 +101,16 @@ fn figures(body: &[u8]) -> Result<Load, LoadError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::http::{self, FIELDS};
     use super::*;
 
     const BODY: &str = r#"{"status":{"experimental":{"metrics":{"num-free-jrubies":2,"requested-instances":[{},7]}}}}"#;
 
     async fn reply(bytes: &[u8]) -> Result<Load, LoadError> {
-        read(&mut &bytes[..]).await
+        read(&http::read(&mut &bytes[..]).await?)
     }
 
-    fn http(why: &str) -> Result<Load, LoadError> {
+    fn broken(why: &str) -> Result<Load, LoadError> {
         Err(LoadError::Http(why.into()))
     }
 
@@ -260,25 +140,25 @@ mod tests {
     async fn broken_answers() {
         let chunked = |body: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
         let length = |value: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {value}\r\n\r\n{{}}");
-        let off = http("it breaks off");
+        let off = broken("it breaks off");
         for (answer, expected) in [
             (String::new(), off.clone()),
             ("HTTP/1.1 200 OK\r\nA: b\r\n".into(), off.clone()),
-            ("SSH-2.0-OpenSSH\r\n\r\n".into(), http("invalid HTTP version")),
+            ("SSH-2.0-OpenSSH\r\n\r\n".into(), broken("invalid HTTP version")),
             ("HTTP/1.1 403 Forbidden\r\n\r\n".into(), Err(LoadError::Status(403))),
-            (format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(FIELDS + 1)), http("too many headers")),
+            (format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(FIELDS + 1)), broken("too many headers")),
             (length("3"), off.clone()),
-            (length("+2"), http("its length is no number")),
-            (length("-1"), http("its length is no number")),
-            (length(&"9".repeat(30)), http("its length is no number")),
+            (length("+2"), broken("its length is no number")),
+            (length("-1"), broken("its length is no number")),
+            (length(&"9".repeat(30)), broken("its length is no number")),
             (length("262145"), Err(LoadError::TooLong)),
             (length("18446744073709551615"), Err(LoadError::TooLong)),
             (chunked("2\r\n{}\r\n"), off.clone()),
             (chunked("5\r\n{}"), off.clone()),
-            (chunked("x\r\n"), http("a chunk has no length")),
-            (chunked("fffffffffffffffff\r\n"), http("a chunk has no length")),
+            (chunked("x\r\n"), broken("a chunk has no length")),
+            (chunked("fffffffffffffffff\r\n"), broken("a chunk has no length")),
             (chunked("40001\r\n"), Err(LoadError::TooLong)),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n".into(), http("transfer encoding gzip")),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n".into(), broken("transfer encoding gzip")),
             (format!("HTTP/1.1 200 OK\r\n{}", "A: b\r\n".repeat(50_000)), Err(LoadError::TooLong)),
             (format!("HTTP/1.1 200 OK\r\n\r\n{}", " ".repeat(300_000)), Err(LoadError::TooLong)),
         ] {

@@ -62,6 +62,7 @@ impl Host {
         let mut command = Command::new(words.next().unwrap());
         command.args(words).arg("--config").arg(self.file());
         command.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM").env("STATE_DIRECTORY", self.state());
+        command.env("RUNTIME_DIRECTORY", self.folder.path());
         command
     }
 

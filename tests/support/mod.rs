@@ -20,6 +20,7 @@ pub mod lab;
 pub mod loopback;
 pub mod nameserver;
 pub mod odd_dns;
+pub mod patient;
 pub mod pki;
 pub mod puppet;
 pub mod raw;

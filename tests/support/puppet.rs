@@ -56,6 +56,7 @@ impl Puppet {
             Some(resource) if self.role == "ca" => self.answer_as_ca(request, resource),
             Some(_) => None,
             None if path == "/status/v1/services/jruby-metrics" => self.answer_on_load(),
+            None if path == "/status/v1/simple" => Some("running".into()),
             None => Some(self.answer_as_any(request, query)),
         };
         let (status, reason) = if body.is_some() { (200, "OK") } else { (404, "Not Found") };

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::fault::{self, Fault, Paced};
 use super::http;
 use super::loopback;
-use super::pki::{self, ClientCertificate, Pki};
+use super::pki::{self, ClientCertificate, Identity, Pki};
 use super::puppet::{Caller, Puppet};
 
 /// A server, until it is dropped.
@@ -60,16 +60,27 @@ impl Server {
 
     /// The same, with what it thinks of clients without a certificate.
     pub async fn start_asking(pki: &Arc<Pki>, role: &str, names: &[String], client: ClientCertificate) -> Self {
+        Self::start_as(pki, role, &names[0], pki.identity(names), client).await
+    }
+
+    /// Starts the server `name` with a certificate that may be for anybody.
+    pub async fn start_as(
+        pki: &Arc<Pki>,
+        role: &str,
+        name: &str,
+        identity: Identity,
+        client: ClientCertificate,
+    ) -> Self {
         let state = State {
-            tls: pki.server_config(pki.identity(names), client),
-            puppet: Puppet::new(&names[0], role, pki.clone()),
+            tls: pki.server_config(identity, client),
+            puppet: Puppet::new(name, role, pki.clone()),
             fault: Mutex::default(),
             seen: Mutex::default(),
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
         };
         let mut server = Server {
-            name: names[0].clone(),
+            name: name.into(),
             role: role.into(),
             address: loopback::any_port(),
             state: Arc::new(state),

@@ -23,6 +23,7 @@ class puppet_shim::config {
       'limits'       => $puppet_shim::limits,
       'dns'          => $puppet_shim::dns,
       'certificates' => $puppet_shim::certificates,
+      'status'       => $puppet_shim::status,
     }.filter |$header, $table| { !$table.empty }
 
     if $puppet_shim::config_file == '/etc/puppet-shim/puppet-shim.toml' {

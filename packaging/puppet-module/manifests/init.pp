@@ -29,6 +29,8 @@
 #   The `[dns]` table
 # @param certificates
 #   The `[certificates]` table
+# @param status
+#   The `[status]` table
 # @param config_file
 #   The configuration file. One elsewhere is for a daemon that is told so, by `--config`; its directory has to be there.
 # @param binary
@@ -90,6 +92,7 @@ class puppet_shim (
   Puppet_shim::Limits $limits = {},
   Puppet_shim::Dns $dns = {},
   Puppet_shim::Certificates $certificates = {},
+  Puppet_shim::Status $status = {},
   Puppet_shim::Path $config_file = '/etc/puppet-shim/puppet-shim.toml',
   Puppet_shim::Path $binary = '/usr/bin/puppet-shim',
   Boolean $manage_package = true,

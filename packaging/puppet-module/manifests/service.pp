@@ -9,7 +9,6 @@ class puppet_shim::service {
     $present = $puppet_shim::ensure == 'present'
     $listens = $present and $puppet_shim::listeners =~ NotUndef
     $socket_d = '/etc/systemd/system/puppet-shim.socket.d'
-    $service_d = '/etc/systemd/system/puppet-shim.service.d'
 
     Exec {
       path => ['/usr/bin', '/bin'],
@@ -31,20 +30,14 @@ class puppet_shim::service {
       notify  => Exec['puppet-shim: systemctl daemon-reload'],
     }
 
-    file { "${service_d}/socket.conf":
-      ensure  => if $present { file } else { absent },
-      content => if $present { file('puppet_shim/socket.conf') },
-      notify  => Exec['puppet-shim: systemctl daemon-reload'],
-    }
-
     if $present {
-      file { [$socket_d, $service_d]:
+      file { $socket_d:
         ensure => directory,
         mode   => '0755',
       }
 
-      # By socket.conf it is one transaction for both: systemd refuses to start a socket while its service runs, and the socket
-      # would be dead.
+      # The packaged service is PartOf= the socket, so it is one transaction for both: systemd refuses to start a socket while its
+      # service runs, and the socket would be dead.
       exec { 'puppet-shim: listen anew':
         command     => 'systemctl try-restart puppet-shim.socket',
         refreshonly => true,
@@ -69,16 +62,14 @@ class puppet_shim::service {
       service { ['puppet-shim.socket', 'puppet-shim.service']:
         ensure => stopped,
         enable => false,
-        before => File["${socket_d}/listen.conf", "${service_d}/socket.conf"],
+        before => File["${socket_d}/listen.conf"],
       }
 
-      # Whatever else is in them is somebody else's.
-      [$socket_d, $service_d].each |$directory| {
-        exec { "rmdir ${directory}":
-          provider => shell,
-          onlyif   => "test -d ${directory} && test -z \"\$(ls -A ${directory})\"",
-          require  => File["${socket_d}/listen.conf", "${service_d}/socket.conf"],
-        }
+      # Whatever else is in it is somebody else's.
+      exec { "rmdir ${socket_d}":
+        provider => shell,
+        onlyif   => "test -d ${socket_d} && test -z \"\$(ls -A ${socket_d})\"",
+        require  => File["${socket_d}/listen.conf"],
       }
     }
   }

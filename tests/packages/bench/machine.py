@@ -17,6 +17,8 @@ HIERARCHIES = [path for path in map(Path, ("/sys/fs/cgroup/systemd", "/sys/fs/cg
 SOCKET = "puppet-shim.socket"
 SERVICE = "puppet-shim.service"
 
+INSIDE = {"HOME": "/root", "DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_COLORS": "0"}
+
 
 class Machine:
     def __init__(self, image, directory, namespace):
@@ -43,6 +45,13 @@ class Machine:
         """What the package `filesystem` of EL 9 brings, and Debian has nothing of."""
         for directory in ("licenses", "fish/vendor_completions.d", "zsh/site-functions"):
             (self.root / "usr/share" / directory).mkdir(parents=True, exist_ok=True)
+
+    def settle(self, name, address, nameserver):
+        """Before it is booted: its name, under which its domain is, and its nameserver."""
+        etc = self.root / "etc"
+        (etc / "hostname").write_text(f"{name}\n")
+        (etc / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{address} {name} {name.partition('.')[0]}\n")
+        (etc / "resolv.conf").write_text(f"search {name.partition('.')[2]}\nnameserver {nameserver}\n")
 
     def boot(self):
         join = ""
@@ -100,14 +109,16 @@ class Machine:
 
     def run(self, *command, check=True, timeout=120, error=Failure):
         """Run a command in the machine and return what it printed."""
-        argv = ["nsenter", "--target", str(self.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd",
-                "--", *map(str, command)]
-        env = ENVIRONMENT | {"HOME": "/root", "DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_COLORS": "0"}
-        done = subprocess.run(argv, env=env, timeout=timeout, text=True, errors="replace",
+        done = subprocess.run(self.argv(*command), env=ENVIRONMENT | INSIDE, timeout=timeout, text=True, errors="replace",
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if check and done.returncode:
             raise error(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}")
         return done.stdout
+
+    def argv(self, *command):
+        """The command line that runs `command` in the machine; its environment is to have what INSIDE says."""
+        return ["nsenter", "--target", str(self.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd",
+                "--", *map(str, command)]
 
     def path(self, name):
         """A file of the machine, as this machine finds it."""

@@ -1,17 +1,12 @@
 """Two network namespaces and a cable: the machine is in one, its servers are in the other. It leads nowhere else."""
 
-import ctypes
 import os
-from contextlib import contextmanager
-from pathlib import Path
 
+from lab.namespace import Namespace
 from lab.process import run
 
 MACHINE = "10.9.8.1"
 SERVERS = "10.9.8.2"
-
-CLONE_NEWNET = 0x40000000
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Network:
@@ -36,24 +31,3 @@ class Network:
         for namespace in (self.machine, self.servers):
             if namespace.path.exists():
                 run(["ip", "netns", "delete", namespace.name])
-
-
-class Namespace:
-    def __init__(self, name):
-        self.name = name
-        self.path = Path("/run/netns") / name
-
-    @contextmanager
-    def entered(self):
-        """Inside it, sockets that this thread makes belong to the namespace; they go on doing so."""
-        with open("/proc/thread-self/ns/net", "rb") as before, self.path.open("rb") as here:
-            setns(here)
-            try:
-                yield
-            finally:
-                setns(before)
-
-
-def setns(file):
-    if LIBC.setns(file.fileno(), CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")

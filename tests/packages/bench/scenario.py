@@ -9,11 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import network, tunnel
+from bench.agent import Agent
 from bench.image import image
 from bench.machine import SERVICE, SOCKET, Machine
 from bench.network import Network
 from bench.server import PORT, Server
-from lab.evidence import Unmet
+from lab import plan
+from lab.evidence import Traffic, Unmet
 from lab.process import run, wait_until
 
 DIRECTORY = Path(__file__).parent.parent / "scenarios"
@@ -43,17 +45,21 @@ def scenarios():
 
 
 class Bench:
-    """What one scenario has: the packages, a machine when it asks for one, and a server."""
+    """What one scenario has: the packages, a machine when it asks for one, and a server; or the lab's."""
 
-    def __init__(self, built, directory, ipv6):
+    def __init__(self, built, lab, directory, ipv6):
         # The packages; `later` has the same contents and a higher revision.
         self.package, self.later = built
+        # Brings the lab's network, DNS and, unless told otherwise, servers up, for all scenarios that ask for them.
+        self.lab = lab
         self.directory = directory
         self.directory.mkdir(parents=True)
         self.ipv6 = ipv6
         self.network = Network()
         self.machine = None
         self.server = None
+        self.agents = []
+        self.everything = None
         # What it found out, to be printed below its verdict.
         self.notes = []
         self.undo = ExitStack()
@@ -62,7 +68,7 @@ class Bench:
         """A machine that has never seen the package and is not booted, and a server that it will reach."""
         self.undo.callback(self.network.down)
         self.network.up(self.ipv6)
-        self.server = Server(self.network.servers)
+        self.server = Server(self.network.servers, network.SERVERS)
         self.undo.callback(self.server.close)
         self.machine = Machine(image(), self.directory / "machine", self.network.machine)
         self.undo.callback(self.machine.down)
@@ -73,6 +79,35 @@ class Bench:
         """The same, booted."""
         self.laid().boot()
         return self.machine
+
+    def at_lab(self, domain, servers=True):
+        """A machine with the .deb on it, in the lab's network, as a host of this domain."""
+        site = self.lab(servers)
+        self.everything = Traffic(site.servers.values())
+        self.machine = Machine(image(), self.directory / "machine", site.network.hosts["agent"].namespace)
+        self.undo.callback(self.machine.down)
+        self.machine.lay()
+        self.machine.settle(f"agent.{domain}", plan.ipv4("agent"), plan.ipv4("dns"))
+        self.machine.boot()
+        self.machine.install(self.package.deb)
+        return self.machine
+
+    def server_at_lab(self, host):
+        """The bench's own server on a host of the lab's."""
+        self.server = Server(self.lab(servers=False).network.hosts[host].namespace, plan.ipv4(host))
+        self.undo.callback(self.server.close)
+
+    def agent(self, name, home=None, **settings):
+        """An agent in the machine, which is at the lab, with a certificate that it got through the shim."""
+        agent = Agent(self.machine, name, self.directory, home)
+        self.undo.callback(agent.close)
+        self.agents.append(agent)
+        agent.enrol(**settings)
+        return agent
+
+    def traffic_at_lab(self):
+        """What reaches the lab's servers from now on."""
+        return Traffic(self.lab().servers.values())
 
     def unpacked(self, kind):
         """The files of the package of this kind."""
@@ -101,13 +136,13 @@ class Bench:
 
     def tunnel(self, **where):
         """A connection through the shim, in which bytes go both ways."""
-        return tunnel.Tunnel(self.network.machine, **where)
+        return tunnel.Tunnel(self.machine.namespace, **where)
 
     def traffic(self, through):
         return tunnel.Traffic(through)
 
     def knocking(self):
-        return tunnel.Knocking(self.network.machine)
+        return tunnel.Knocking(self.machine.namespace)
 
     def works(self, **where):
         """A connection made now reaches the server."""
@@ -127,7 +162,12 @@ class Bench:
         self.undo.close()
 
     def evidence(self):
-        return self.machine.evidence() if self.machine else ""
+        parts = [part for agent in self.agents for part in agent.evidence()]
+        if self.machine:
+            parts.append(self.machine.evidence())
+        if self.everything:
+            parts.append(self.everything.text())
+        return "\n".join(parts)
 
 
 def demand(condition, otherwise):

@@ -7,9 +7,10 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
 
-from bench.network import SERVERS
+from lab.process import run
 
 PORT = 8140
 
@@ -21,11 +22,13 @@ HELLO = (Path(__file__).parents[2] / "hello" / "openssl.bin").read_bytes()
 
 
 class Server:
-    def __init__(self, namespace):
+    def __init__(self, namespace, address):
+        # The monotonic clock at the first byte of the last hello that was the bench's.
+        self.reached = None
         # With a certificate, it is shown to who says hello in another way.
         self.tls = None
         with namespace.entered():
-            self.socket = socket.create_server((SERVERS, PORT), backlog=256)
+            self.socket = socket.create_server((address, PORT), backlog=256)
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -41,16 +44,26 @@ class Server:
     def serve(self, connection):
         with connection, contextlib.suppress(OSError):
             # Two hellos differ soon.
+            began = connection.recv(1, socket.MSG_PEEK) and time.monotonic()
             if self.tls and connection.recv(16, socket.MSG_PEEK | socket.MSG_WAITALL) != HELLO[:16]:
                 with self.tls.wrap_socket(connection, server_side=True) as shown:
                     shown.recv(1)
             else:
+                self.reached = began
                 echo(connection)
 
     def close(self):
         # Wakes `accept`, which closing alone does not.
         self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
+
+
+def certified(directory, name):
+    """A certificate for this name that nobody else vouches for, and its key."""
+    certificate, key = (directory / f"{name}.{kind}" for kind in ("pem", "key"))
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+         "-addext", f"subjectAltName=DNS:{name.replace(' ', '-')}", "-keyout", str(key), "-out", str(certificate)])
+    return certificate, key
 
 
 def echo(connection):

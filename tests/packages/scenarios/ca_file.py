@@ -5,7 +5,7 @@ Without them the service starts. Once they are there, the next process has them:
 
 from bench.machine import SERVICE
 from bench.scenario import CONFIG, demand
-from lab.process import run as command
+from bench.server import certified
 
 CA = "/var/lib/puppet/ssl/certs/ca.pem"
 
@@ -14,25 +14,17 @@ def run(bench):
     machine = bench.installed(idle_exit='"1s"')
     config = machine.path(CONFIG)
     config.write_text(config.read_text().replace("check = false", "check = true"))
+    # As Debian's package has it.
+    machine.run("install", "-d", "-o", "puppet", "-g", "puppet", "-m", "0750", "/var/lib/puppet")
     bench.works()
     demand(machine.active(SERVICE), "without the file the service does not start")
-    machine.said("servers' certificates are not checked against the CA")
+    machine.said("servers' certificates are not checked against the CA", "the next start reads it")
     bench.idle()
 
-    certificate, _ = certify(bench.directory, "Puppet CA")
+    certificate, _ = certified(bench.directory, "Puppet CA")
     machine.write(CA, certificate.read_text())
-    # As Debian's package has it.
     machine.run("chown", "-R", "puppet:puppet", "/var/lib/puppet")
-    machine.run("chmod", "0750", "/var/lib/puppet")
     # A server that this CA has not certified, asked for by another name: what was found for the first is remembered.
-    bench.server.show(*certify(bench.directory, "puppet"))
+    bench.server.show(*certified(bench.directory, "puppet"))
     bench.works(name="puppet")
     machine.said("its certificate", f"/{SERVICE}/ca.pem")
-
-
-def certify(directory, name):
-    """A certificate that nobody vouches for, and its key."""
-    certificate, key = (directory / f"{name}.{kind}" for kind in ("pem", "key"))
-    command(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
-             "-addext", f"subjectAltName=DNS:{name.replace(' ', '-')}", "-keyout", str(key), "-out", str(certificate)])
-    return certificate, key

@@ -3,6 +3,7 @@
 plan        hosts and addresses
 packages    what is installed from Debian
 process     children, and waiting on conditions
+namespace   a network namespace
 netns       the hosts: network namespaces on one bridge
 dns         knot and its zones
 server      puppetservers and the CA

@@ -1,7 +1,8 @@
 """What a server wrote down: who asked for what, from where, and what became of it.
 
 Two lines make a request. The authorization layer's comes first and names the certificate; Jetty's own comes when the
-answer is out. Path and address join them: no two agents of the lab run at once, and one agent asks one thing at a time.
+answer is out. Path and address join them: one agent asks one thing at a time, and where two run at once, at one server,
+only the paths that have a certname in them say whose request it was.
 """
 
 import ipaddress

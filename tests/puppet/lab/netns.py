@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab import plan
+from lab.namespace import Namespace
 from lab.process import run
 
 ETC = Path("/etc/netns")
@@ -30,7 +31,7 @@ class Network:
         for name in plan.HOSTS:
             self.hosts[name] = Host(name, f"{self.prefix}-{name}", self)
             self.hosts[name].up()
-        run(["ip", "-n", self.hosts["agent"].namespace, "address", "add",
+        run(["ip", "-n", self.hosts["agent"].namespace.name, "address", "add",
              f"{plan.SECOND_ADDRESS}/24", "dev", "eth0"])
 
     def down(self):
@@ -46,20 +47,20 @@ class Network:
 class Host:
     def __init__(self, name, namespace, network):
         self.name = name
-        self.namespace = namespace
+        self.namespace = Namespace(namespace)
         self.network = network
         self.etc = ETC / namespace
 
     def up(self):
         switch = self.network.switch
-        run(["ip", "netns", "add", self.namespace])
+        run(["ip", "netns", "add", self.namespace.name])
         run(["ip", "link", "add", self.name, "netns", switch, "type", "veth",
-             "peer", "name", "eth0", "netns", self.namespace])
+             "peer", "name", "eth0", "netns", self.namespace.name])
         run(["ip", "-n", switch, "link", "set", self.name, "master", "bridge", "up"])
         for address in (f"{plan.ipv4(self.name)}/24", f"{plan.ipv6(self.name)}/64"):
-            run(["ip", "-n", self.namespace, "address", "add", address, "dev", "eth0", "nodad"])
+            run(["ip", "-n", self.namespace.name, "address", "add", address, "dev", "eth0", "nodad"])
         for link in ("lo", "eth0"):
-            run(["ip", "-n", self.namespace, "link", "set", link, "up"])
+            run(["ip", "-n", self.namespace.name, "link", "set", link, "up"])
         # `ip netns exec` lays these over the machine's own files.
         self.etc.mkdir(parents=True)
         (self.etc / "nsswitch.conf").write_text(NSSWITCH)
@@ -85,7 +86,7 @@ class Host:
     def plug(self, state):
         run(["ip", "-n", self.network.switch, "link", "set", self.name, state])
         for host in self.network.hosts.values():
-            run(["ip", "-n", host.namespace, "neighbour", "flush", "dev", "eth0"])
+            run(["ip", "-n", host.namespace.name, "neighbour", "flush", "dev", "eth0"])
 
     @contextmanager
     def dropping(self, port):
@@ -102,4 +103,4 @@ class Host:
         if user:
             command = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *command)
         named = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name)
-        return ["ip", "netns", "exec", self.namespace, *named, *command]
+        return ["ip", "netns", "exec", self.namespace.name, *named, *command]

@@ -22,7 +22,7 @@ SECOND_ADDRESS = "10.9.0.22"
 # Every server carries every official name, but for those that it LACKS. A connection taken to the wrong server thus
 # succeeds, and it is the access logs that give it away.
 OFFICIAL_NAMES = ["puppet", "puppetca", "puppetfiles", "puppetreport"]
-DOMAINS = [DOMAIN, "plain.test", "six.test", "pair.test", "renamed.test", "brief.test"]
+DOMAINS = [DOMAIN, "plain.test", "six.test", "pair.test", "renamed.test", "brief.test", "machine.test"]
 
 # Whose certificate is older than which domains, and lacks the official names there.
 LACKS = {"compile1": ["renamed.test"]}

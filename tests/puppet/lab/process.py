@@ -46,6 +46,14 @@ def pass_until(moment):
     time.sleep(max(0, moment - time.monotonic()))
 
 
+def sockets(pid):
+    """Local port and state of each TCP socket in the network namespace of this process."""
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            local, _, state = line.split()[1:4]
+            yield int(local.rpartition(":")[2], 16), state
+
+
 class Process:
     """A child in a session of its own, so that an interrupt at the terminal is left to the lab to pass on."""
 
@@ -91,8 +99,4 @@ class Process:
         return (port, ESTABLISHED) in self.sockets()
 
     def sockets(self):
-        """Local port and state of each TCP socket in its network namespace."""
-        for table in ("tcp", "tcp6"):
-            for line in Path(f"/proc/{self.child.pid}/net/{table}").read_text().splitlines()[1:]:
-                local, _, state = line.split()[1:4]
-                yield int(local.rpartition(":")[2], 16), state
+        return sockets(self.child.pid)

@@ -1,9 +1,8 @@
 """`puppet-shim setup` on the agent's host, and the files that it may change there."""
 
 import hashlib
-import shutil
 
-from lab import plan
+from lab import doctor, plan
 from lab.agent import WITHOUT_PAUSE
 from lab.evidence import Unmet
 from lab.process import Process
@@ -22,7 +21,9 @@ class SetUp:
         self.directory.mkdir()
         self.calls = 0
         self.configuration = self.directory / "puppet-shim.toml"
-        shutil.copy(REPOSITORY / "packaging" / "puppet-shim.toml", self.configuration)
+        # As the package brings it, but that the agent here keeps its CA elsewhere.
+        packaged = (REPOSITORY / "packaging" / "puppet-shim.toml").read_text()
+        self.configuration.write_text(f'{packaged}\n[certificates]\nca_file = "{agent.ca_file}"\n')
         self.name(f"puppet.{plan.DOMAIN}", **settings)
         # The agent's directories are not where the `puppet` command looks by itself.
         self.puppet = self.directory / "puppet"
@@ -66,7 +67,7 @@ class SetUp:
         if changed := [name for name, sum in self.sums().items() if sum != before[name]]:
             raise Unmet(f"{by} left {', '.join(changed)} changed")
 
-    def comes_and_goes(self, mode, use, unused=lambda: None, *, says):
+    def comes_and_goes(self, mode, shim, use, unused=lambda: None, *, says):
         """The whole story: it is shown, done, done again for nothing, used, and undone to the byte; then done once more, and
         undone after others have written into the same files. `use` is the run in between, `unused` what has to be seen to
         after it."""
@@ -78,8 +79,8 @@ class SetUp:
         after = self.sums()
         self.done("--mode", mode, "--apply", says=["nothing to do"])
         self.unchanged(after, "doing it twice")
-        # `puppet-shim check`, which asks DNS and the servers, belongs here: all of it has to be well.
         use()
+        doctor.ask(self.agent.host, self.puppet, shim, self.configuration).healthy()
         self.done("--undo", says=["byte for byte"])
         self.unchanged(before, "setup --undo")
         unused()

@@ -17,7 +17,10 @@ from lab.web import Web
 class Site:
     """A context: inside it the network, DNS and the web server are up; `run_servers` starts the Puppet servers."""
 
-    def __init__(self):
+    def __init__(self, servers=tuple(plan.SERVERS), environments=None):
+        """With these servers, the CA among them, and a directory with environments of Puppet's beside the lab's own."""
+        self.names = servers
+        self.environments = environments
         self.directory = None
         self.network = Network()
         self.servers = {}
@@ -53,10 +56,12 @@ class Site:
 
     def set_up_servers(self, undo):
         code = self.directory / "code"
+        if self.environments:
+            shutil.copytree(self.environments, code / "environments")
         environment = code / "environments" / "production"
         shutil.copytree(CONF / "code", environment)
         shutil.copytree(MODULE, environment / "modules" / "puppet_shim")
-        for name in plan.SERVERS:
+        for name in self.names:
             kind = CaServer if name == "ca" else Server
             server = kind(self.network.hosts[name], self.directory / name, code)
             undo.callback(server.stop)

@@ -32,7 +32,7 @@ def run(lab):
             shim.process.signal(signal.SIGHUP)
             wait_until(lambda: not shim.process.listens(8140), 5, "the shim listens there no longer", Unmet)
 
-        setup.comes_and_goes("alias", use, unused, says=[
+        setup.comes_and_goes("alias", shim, use, unused, says=[
             f"+127.0.0.1 {NAMES}",
             f"+::1 {NAMES}",
             '+listen = ["127.0.0.1:8139", "[::1]:8139", "127.0.0.1:8140", "[::1]:8140"]',

@@ -22,7 +22,7 @@ def run(lab):
             agent.run(None).succeeded()
             traffic.went(agent, ca="ca", compile="compile1", plugins="files", report="compile2")
 
-        setup.comes_and_goes("port", use, says=[
+        setup.comes_and_goes("port", shim, use, says=[
             "+http_proxy_host = 127.0.0.1",
             "+ca_port = 8141",
             "+report_port = 8142",

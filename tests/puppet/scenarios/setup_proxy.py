@@ -27,7 +27,7 @@ def run(lab):
             agent.run(None).succeeded().printed("Verified CA bundle with digest (SHA256)")
             traffic.went(agent, ca="ca", compile="compile1", plugins="files", report="compile2")
 
-        setup.comes_and_goes("proxy", use, says=[
+        setup.comes_and_goes("proxy", shim, use, says=[
             f"puppet config set ca_server puppetca.{plan.DOMAIN} --section main".replace("puppet ", f"{setup.puppet} ", 1),
             "http_proxy_port 8139",
             f"+report_server = puppetreport.{plan.DOMAIN}",

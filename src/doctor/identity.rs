@@ -1,0 +1,220 @@
+//! What the agent has of the CA: its certificates, and a certificate of its own.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::expiry;
+use super::finding::{Finding, Verdict};
+use crate::certificate::Names;
+use crate::puppet::Settings;
+use crate::trust::{AGENTS, NoBundle};
+
+/// A file with certificates.
+#[derive(Debug)]
+pub(super) enum Pem {
+    /// It is not there.
+    Absent,
+    /// It cannot be read, or is none; why, in words that follow its name.
+    Broken(String),
+    /// Their names and dates.
+    Certificates(Vec<Names>),
+}
+
+impl Pem {
+    /// Reads one.
+    pub(super) fn read(path: &Path) -> Self {
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Pem::Absent,
+            Err(error) => return Pem::Broken(format!("cannot be read: {error}")),
+        };
+        let names = CertificateDer::pem_slice_iter(&text).map(|certificate| {
+            let certificate = certificate.map_err(|error| error.to_string())?;
+            Names::of(&certificate).map_err(|error| error.to_string())
+        });
+        match names.collect::<Result<Vec<_>, _>>() {
+            Ok(names) if names.is_empty() => Pem::Broken("has no certificate in it".into()),
+            Ok(names) => Pem::Certificates(names),
+            Err(why) => Pem::Broken(format!("is broken: {why}")),
+        }
+    }
+}
+
+/// Judges the CA's certificates, as the agent has them. `now`: seconds since 1970-01-01 UTC.
+pub(super) fn judge_bundle<T>(
+    found: &Result<T, NoBundle>,
+    path: &str,
+    pem: &Pem,
+    settings: &Settings,
+    now: i64,
+) -> Finding {
+    const CHECK: &str = "ca-certificates";
+    let subject = "CA's certificates";
+    let again = format!("remove it, and the next run fetches it anew: `rm {path}`");
+    match (found, pem) {
+        (Err(NoBundle::Absent(_) | NoBundle::Awaited(_)), _) => {
+            let what = format!("there is no {path}: the first run brings it");
+            let mend = if settings.get("ca_fingerprint").is_some() {
+                "`puppet agent --test`, which compares it with the ca_fingerprint that is set".to_owned()
+            } else {
+                "`puppet agent --test`; to be sure whose it is, first `puppet config set ca_fingerprint FINGERPRINT --section main`, \
+                 with what `sha256sum ca_crt.pem` says in the CA's own directory"
+                    .to_owned()
+            };
+            Finding::warning(CHECK, subject, what, mend)
+        }
+        (Err(NoBundle::Closed { why, .. }), _) => {
+            let mend = format!("make it readable: `ls -l {path}`, and its directories");
+            Finding::problem(CHECK, subject, format!("{path} cannot be read: {why}"), mend)
+        }
+        (Err(NoBundle::Broken { why, .. }), _) | (Ok(_), Pem::Broken(why)) => {
+            Finding::problem(CHECK, subject, format!("{path} {why}"), again)
+        }
+        (Ok(_), Pem::Absent) => Finding::ok(CHECK, subject, path),
+        (Ok(_), Pem::Certificates(all)) => {
+            let dates = all.iter().map(|names| expiry::judge(names, now));
+            let (verdict, words) = dates.max_by_key(|(verdict, _)| *verdict).unwrap_or((Verdict::Ok, String::new()));
+            let many = all.len();
+            let what = format!("{path}: {many} certificate{}", if many == 1 { "" } else { "s" });
+            match verdict {
+                Verdict::Ok => Finding::ok(CHECK, subject, what),
+                verdict => {
+                    let mend = "the CA has to be renewed, on its server; then every agent fetches it anew";
+                    Finding { verdict, ..Finding::problem(CHECK, subject, format!("{what}; one {words}"), mend) }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the daemon looks where the agent keeps it. `configured`: `ca_file` under `[certificates]`.
+pub(super) fn judge_place(agents: &str, configured: Option<&Path>, checks: bool) -> Option<Finding> {
+    let is_found = match configured {
+        Some(path) => path == Path::new(agents),
+        None => AGENTS.contains(&agents),
+    };
+    // Another copy of the same is as good.
+    let is_same = configured.is_some_and(|path| matches!((fs::read(path), fs::read(agents)), (Ok(a), Ok(b)) if a == b));
+    if is_found || is_same || !checks {
+        return None;
+    }
+    let what = match configured {
+        Some(path) => format!("is {}, and the agent trusts what is in {agents}", path.display()),
+        None => {
+            format!("is not set, and the agent has the CA's certificates in {agents}, where puppet-shim does not look")
+        }
+    };
+    let mend = format!("write `ca_file = \"{agents}\"` under `[certificates]`");
+    Some(Finding::warning("ca-certificates", "ca_file", what, mend))
+}
+
+/// Judges the agent's own certificate.
+pub(super) fn judge_own(path: &str, pem: &Pem, settings: &Settings, now: i64) -> Finding {
+    const CHECK: &str = "agent-certificate";
+    let certname = settings.get("certname").unwrap_or("CERTNAME");
+    let anew = format!(
+        "on the CA `puppetserver ca clean --certname {certname}`, here `puppet ssl clean` and `puppet agent --test`, and sign it on \
+         the CA"
+    );
+    match pem {
+        Pem::Absent => Finding::warning(
+            CHECK,
+            certname,
+            format!("there is no {path}: the first run asks for it"),
+            format!("`puppet agent --test`, and on the CA `puppetserver ca sign --certname {certname}`"),
+        ),
+        Pem::Broken(why) => Finding::problem(CHECK, certname, format!("{path} {why}"), anew),
+        Pem::Certificates(all) => {
+            let dates = all.first().map(|names| expiry::judge(names, now));
+            let (verdict, words) = dates.unwrap_or((Verdict::Ok, String::new()));
+            match verdict {
+                Verdict::Ok => Finding::ok(CHECK, certname, format!("the agent's certificate {words}")),
+                verdict => Finding {
+                    verdict,
+                    ..Finding::problem(CHECK, certname, format!("the agent's certificate {words}"), anew)
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// A certificate that is good from 2026 to 2027, in a file.
+    fn file(text: Option<&str>) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.pem");
+        let mut params = CertificateParams::new(vec!["agent01".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2027, 1, 1));
+        let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+        fs::write(&path, text.unwrap_or(&pem)).unwrap();
+        (folder, path)
+    }
+
+    fn seconds(year: i32, month: u8) -> i64 {
+        date_time_ymd(year, month, 1).unix_timestamp()
+    }
+
+    #[test]
+    fn the_agents_own() {
+        let (_folder, path) = file(None);
+        let settings = [("certname", "agent01")].into_iter().collect();
+        let judged = |pem: &Pem, now| judge_own("FILE", pem, &settings, now);
+        let good = Pem::read(&path);
+        let finding = judged(&good, seconds(2026, 6));
+        assert_eq!(
+            finding,
+            Finding::ok("agent-certificate", "agent01", "the agent's certificate is good until 2027-01-01")
+        );
+        assert_eq!(judged(&good, seconds(2026, 12) + 5 * 86400).verdict, Verdict::Warning);
+        let finding = judged(&good, seconds(2027, 2));
+        assert_eq!(finding.verdict, Verdict::Problem);
+        assert!(finding.mend.unwrap().contains("puppetserver ca clean --certname agent01"));
+        assert_eq!(judged(&Pem::read(&path.with_extension("no")), 0).verdict, Verdict::Warning);
+        let (_folder, path) = file(Some("garbage"));
+        assert_eq!(judged(&Pem::read(&path), 0).what, "FILE has no certificate in it");
+    }
+
+    #[test]
+    fn the_cas() {
+        let (_folder, path) = file(None);
+        let pem = Pem::read(&path);
+        let none = Settings::default();
+        let judged = |found: &Result<(), NoBundle>, pem: &Pem, settings: &Settings, now| {
+            judge_bundle(found, "FILE", pem, settings, now)
+        };
+        assert_eq!(judged(&Ok(()), &pem, &none, seconds(2026, 6)).what, "FILE: 1 certificate");
+        assert_eq!(judged(&Ok(()), &pem, &none, seconds(2027, 6)).verdict, Verdict::Problem);
+        let absent = Err(NoBundle::Absent(vec![path.clone()]));
+        let first = judged(&absent, &Pem::Absent, &none, 0);
+        assert_eq!(first.verdict, Verdict::Warning);
+        assert!(first.mend.unwrap().contains("puppet config set ca_fingerprint"));
+        let set = [("ca_fingerprint", "AA")].into_iter().collect();
+        assert!(!judged(&absent, &Pem::Absent, &set, 0).mend.unwrap().contains("config set"));
+        let broken = Err(NoBundle::Broken { path, why: "has no certificate in it".into() });
+        let finding = judged(&broken, &Pem::Absent, &none, 0);
+        assert_eq!((finding.verdict, finding.what.as_str()), (Verdict::Problem, "FILE has no certificate in it"));
+    }
+
+    #[test]
+    fn where_the_daemon_looks() {
+        let (_folder, path) = file(None);
+        let agents = path.to_str().unwrap();
+        assert!(judge_place(AGENTS[1], None, true).is_none());
+        assert!(judge_place(agents, Some(&path), true).is_none());
+        assert!(judge_place(agents, None, false).is_none());
+        let finding = judge_place(agents, None, true).unwrap();
+        assert_eq!(finding.mend.unwrap(), format!("write `ca_file = \"{agents}\"` under `[certificates]`"));
+        assert!(judge_place(agents, Some(Path::new("/nowhere")), true).is_some());
+    }
+}

@@ -1,0 +1,139 @@
+//! The status where no process runs: what the state directory knows. Under socket activation that is the ordinary case.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{ListenerState, ListenerStatus, Parts, Problem, ProblemSeverity, Status};
+use crate::config::{InForce, Provenance};
+use crate::discovery::Discovery;
+use crate::discovery::dns::Dns;
+use crate::gauge::Gauge;
+use crate::memory;
+use crate::moment::Clocks;
+use crate::pool::Pool;
+use crate::role::Table;
+use crate::state::StateDirectory;
+
+/// What is listened on, on this host (proc(5)).
+const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+
+/// What is known without a process. `found`: the configuration with which the next one will run. Reads files, and asks
+/// nobody.
+pub fn from_state(found: &InForce, state: &StateDirectory) -> Status {
+    let listening: Vec<SocketAddr> =
+        TABLES.iter().flat_map(|path| listening(&fs::read_to_string(path).unwrap_or_default())).collect();
+    let clocks = Clocks::read();
+    let mut pool = Pool::new(found.config.timeouts.pin);
+    let (learnt, forgotten) = match memory::peek(state, &mut pool) {
+        Ok(learnt) => (learnt, None),
+        Err(forgotten) => (memory::Learnt::default(), Some(forgotten)),
+    };
+    // As it was found last: to find it anew may take seconds.
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let before = learnt.domain.filter(|before| before.host == host).and_then(|before| before.domain);
+    let domain = found.config.domain.clone().or(before);
+    // It is not asked.
+    let dns = Dns::new(&found.config.dns, Path::new("/dev/null"));
+    let discovery = Discovery::new(&found.config, dns, domain.clone());
+    discovery.restore(learnt.answers, true);
+    let provenance = Provenance { read: None, ..Provenance::of(found, clocks.wall) };
+    let parts = Parts {
+        config: &found.config,
+        provenance: &provenance,
+        table: &Table::new(&found.config, domain),
+        discovery: &discovery,
+        pool: &pool,
+        counters: &learnt.counters,
+        history: &learnt.history,
+        gauge: &Arc::<Gauge>::default(),
+        doors: &[],
+        started: None,
+    };
+    let mut status = parts.status(&clocks);
+    status.listeners = found.config.listen.iter().map(|addr| listener(*addr, &listening)).collect();
+    if status.listeners.iter().all(|listener| listener.state == ListenerState::Closed) {
+        status.problems.push(Problem {
+            severity: ProblemSeverity::Error,
+            about: "listener".into(),
+            message: "no process runs, and nobody listens: an agent that is told to come here cannot connect".into(),
+            help: Some("`systemctl enable --now puppet-shim.socket`".into()),
+        });
+    }
+    if let Some(forgotten) = forgotten {
+        status.problems.push(Problem {
+            severity: ProblemSeverity::Warning,
+            about: "state directory".into(),
+            message: forgotten.to_string(),
+            help: Some("ask as root, or remove the file where it is damaged".into()),
+        });
+    }
+    status.problems.sort_by_key(|problem| problem.severity);
+    status
+}
+
+fn listener(addr: SocketAddr, listening: &[SocketAddr]) -> ListenerStatus {
+    let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let is_there = listening.iter().any(|open| open.port() == addr.port() && [addr.ip(), any].contains(&open.ip()));
+    let state = if is_there { ListenerState::Waiting } else { ListenerState::Closed };
+    ListenerStatus { address: addr.to_string(), state, error: None }
+}
+
+/// The listening sockets of one of the kernel's tables. To look there starts no daemon, which to connect would.
+fn listening(table: &str) -> Vec<SocketAddr> {
+    /// `TCP_LISTEN` of the kernel's `net/tcp_states.h`.
+    const LISTEN: &str = "0A";
+    let socket = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, state) = (fields.next()?, fields.nth(1)?);
+        let (ip, port) = local.split_once(':')?;
+        (state == LISTEN).then_some(())?;
+        Some(SocketAddr::new(address(ip)?, u16::from_str_radix(port, 16).ok()?))
+    };
+    table.lines().skip(1).filter_map(socket).collect()
+}
+
+/// An address as the kernel writes it: 32 bits at a time, each in the order of this machine's bytes.
+fn address(hex: &str) -> Option<IpAddr> {
+    let mut bytes = Vec::new();
+    for at in (0..hex.len()).step_by(8) {
+        bytes.extend(u32::from_str_radix(hex.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    }
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_listens_is_seen_without_connecting() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = TcpListener::bind(local).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let addr = socket.local_addr().unwrap();
+            let now = || {
+                let tables = TABLES.iter().flat_map(|path| listening(&fs::read_to_string(path).unwrap()));
+                listener(addr, &tables.collect::<Vec<_>>()).state
+            };
+            assert_eq!(now(), ListenerState::Waiting, "{addr}");
+            assert!(socket.accept().is_err(), "nobody has connected");
+            drop(socket);
+            assert_eq!(now(), ListenerState::Closed, "{addr}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_every_address_of_its_family() {
+        let open = ["0.0.0.0:8139".parse().unwrap()];
+        assert_eq!(listener("127.0.0.1:8139".parse().unwrap(), &open).state, ListenerState::Waiting);
+        assert_eq!(listener("[::1]:8139".parse().unwrap(), &open).state, ListenerState::Closed);
+    }
+}

@@ -1,0 +1,98 @@
+//! How the agent of this host comes here, as far as its files tell. No io.
+//!
+//! Puppet itself knows better ([`crate::puppet`]), but takes seconds to say so, and who asks for a fact is the agent, in each
+//! of its runs. So this reads of its file what is written plainly, and says no more than a word.
+
+use std::net::IpAddr;
+
+use crate::config::Config;
+use crate::role::{Role, Table};
+
+/// How the agent comes here, in a word: `proxy`: by `http_proxy_host`; `alias`: by a name that the hosts file has on
+/// loopback; either with `+port` where its settings have roles on ports of their own; `none`: it does not; `unknown`: there
+/// is no puppet.conf to tell.
+pub(super) fn mode(config: &Config, table: &Table, puppet_conf: Option<&str>, hosts: &str) -> String {
+    let Some(puppet_conf) = puppet_conf else { return "unknown".into() };
+    let settings = Settings::of(puppet_conf);
+    let way = if is_proxy(config, &settings) {
+        "proxy"
+    } else if is_alias(table, hosts) {
+        "alias"
+    } else {
+        return "none".into();
+    };
+    let is_of_other_role = |port: &str| {
+        let port = port.parse::<u16>().ok();
+        let roles = table.roles().iter().filter(|role| role.role.as_str() != Role::COMPILE);
+        port.is_some_and(|port| roles.into_iter().any(|role| role.ports.contains(&port)))
+    };
+    let ports = ["ca_port", "report_port"].iter().filter_map(|key| settings.get(key)).any(is_of_other_role);
+    if ports { format!("{way}+port") } else { way.into() }
+}
+
+fn is_proxy(config: &Config, settings: &Settings<'_>) -> bool {
+    let Some(host) = settings.get("http_proxy_host") else { return false };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    // Puppet's default.
+    let port = settings.get("http_proxy_port").unwrap_or("3128");
+    is_here && port.parse::<u16>().is_ok_and(|port| config.listen.iter().any(|listen| listen.port() == port))
+}
+
+fn is_alias(table: &Table, hosts: &str) -> bool {
+    hosts.lines().any(|line| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let is_here = words.next().and_then(|ip| ip.parse::<IpAddr>().ok()).is_some_and(|ip| ip.is_loopback());
+        is_here && words.any(|name| name.parse().is_ok_and(|host| table.owner(&host).is_some()))
+    })
+}
+
+/// The settings of puppet.conf that count for an agent.
+struct Settings<'t>(Vec<(&'t str, &'t str, &'t str)>);
+
+impl<'t> Settings<'t> {
+    fn of(text: &'t str) -> Self {
+        let (mut settings, mut section) = (Vec::new(), "main");
+        for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+            if let Some(title) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+                section = title.trim();
+            } else if let Some((key, value)) = line.split_once('=') {
+                settings.push((section, key.trim(), value.trim()));
+            }
+        }
+        Settings(settings)
+    }
+
+    /// `[agent]` goes before `[main]`, `none` is nothing.
+    fn get(&self, key: &str) -> Option<&'t str> {
+        let of = |section: &str| self.0.iter().rfind(|(of, name, _)| *of == section && *name == key);
+        of("agent").or_else(|| of("main")).map(|(_, _, value)| *value).filter(|value| !["", "none"].contains(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(puppet_conf: Option<&str>, hosts: &str) -> String {
+        let config = Config::default();
+        mode(&config, &Table::new(&config, Some("test".into())), puppet_conf, hosts)
+    }
+
+    #[test]
+    fn the_agents_files_tell_how_it_comes() {
+        let proxy = "[main]\nhttp_proxy_host = 127.0.0.1\nhttp_proxy_port=8139\n";
+        let hosts = "127.0.0.1 localhost\n::1 puppet.test puppet # ours\n";
+        assert_eq!(told(None, hosts), "unknown");
+        assert_eq!(told(Some(""), "127.0.0.1 localhost"), "none");
+        assert_eq!(told(Some(proxy), ""), "proxy");
+        assert_eq!(told(Some(&format!("{proxy}[agent]\nca_port = 8141\n")), ""), "proxy+port");
+        assert_eq!(told(Some(&format!("{proxy}[agent]\nhttp_proxy_host = none\n")), ""), "none");
+        assert_eq!(told(Some("[main]\nhttp_proxy_host = proxy.corp\nhttp_proxy_port = 8139"), ""), "none");
+        assert_eq!(told(Some("[main]\nhttp_proxy_host = 127.0.0.1"), ""), "none", "on port 3128 is somebody else");
+        assert_eq!(told(Some("# http_proxy_host = 127.0.0.1"), hosts), "alias");
+        assert_eq!(told(Some("[agent]\nca_port=8140"), hosts), "alias");
+        assert_eq!(told(Some("[agent]\nreport_port=8142"), hosts), "alias+port");
+        assert_eq!(told(Some(""), "192.0.2.1 puppet"), "none");
+    }
+}
