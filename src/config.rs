@@ -68,13 +68,21 @@ pub struct Config {
 }
 
 /// Where the status is asked for, and by whom.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusConfig {
     /// The Unix socket. Default: [`StatusSocket::Usual`].
     pub socket: StatusSocket,
     /// The group that may ask, beside root and the daemon's own user: its name in `/etc/group`, or its number. `None`: the
     /// process's own.
     pub group: Option<String>,
+    /// Whether a browser or a scraper on this host gets it by HTTP, from any listener on loopback. Default: yes.
+    pub page: bool,
+}
+
+impl Default for StatusConfig {
+    fn default() -> Self {
+        StatusConfig { socket: StatusSocket::default(), group: None, page: true }
+    }
 }
 
 /// The Unix socket on which the status is asked for.

@@ -28,13 +28,14 @@ use crate::history::History;
 use crate::host::{Host, HostPort};
 use crate::listen::Door;
 use crate::moment::Clocks;
+use crate::page::Visit;
 use crate::pick;
 use crate::pin::Set;
 use crate::pool::{Lineup, Pool, Wanted};
 use crate::race::{Lost, Opening, Race, Why};
 use crate::report::{Outcome, Report};
 use crate::role::{Asked, Role, Row, Table, Via};
-use crate::sniff::{Hello, Refused, Request, Sniffed, Voice, sniff};
+use crate::sniff::{Hello, Refused, Request, Sniffed, Sniffer, Voice, sniff};
 use crate::stop::{Stop, Young, told};
 use crate::tunnel::{Plan, Tunnel};
 
@@ -74,12 +75,25 @@ pub struct Shared {
 /// reason lost.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A connection to a server, and how to begin.
-struct Opened {
-    server: TcpStream,
-    plan: Plan,
-    /// Keeps the run with this server while the tunnel is open.
-    pin: Option<Pinned>,
+/// What a connection has come to.
+enum Opened {
+    /// A connection to a server, and how to begin.
+    Server {
+        server: TcpStream,
+        plan: Box<Plan>,
+        /// Keeps the run with this server while the tunnel is open.
+        pin: Option<Pinned>,
+    },
+    /// It asks for the page, with these bytes so far.
+    Page(Vec<u8>),
+}
+
+/// What is left to do where a connection's own task ends.
+pub enum Rest {
+    /// A tunnel that the next process is to go on with.
+    Tunnel(Box<Left>),
+    /// Somebody who asks for the page, which is nothing to wait for with a place that an agent could have.
+    Visit(Visit),
 }
 
 /// What has been asked for, and what a server is to be told first.
@@ -146,7 +160,7 @@ impl Shared {
     }
 }
 
-/// Serves one connection from accept to its log line, or to where the next process is to go on with it. `port`: the
+/// Serves one connection from accept to its log line, or to where somebody else is to go on with it. `port`: the
 /// listener's.
 pub async fn serve(
     shared: Arc<Shared>,
@@ -154,7 +168,7 @@ pub async fn serve(
     mut client: TcpStream,
     from: SocketAddr,
     port: u16,
-) -> Option<Box<Left>> {
+) -> Option<Rest> {
     let mut report = Report::new(from);
     let _open = shared.gauge.connection();
     let mut orders = stop.orders();
@@ -170,9 +184,14 @@ pub async fn serve(
     };
     drop(young);
     match opened.unwrap_or_else(|| Err(stopping(&report))) {
-        Ok(Opened { server, plan, pin }) => {
-            let tunnel = Tunnel::new(client, server, plan, &mut report.carried);
-            go_through(shared, tunnel, pin, report, orders).await
+        Ok(Opened::Server { server, plan, pin }) => {
+            let tunnel = Tunnel::new(client, server, *plan, &mut report.carried);
+            go_through(shared, tunnel, pin, report, orders).await.map(Rest::Tunnel)
+        }
+        Ok(Opened::Page(said)) => {
+            // Nothing of it is to be counted, or to be in the log.
+            report.hand_over();
+            Some(Rest::Visit(Visit { client, from, said }))
         }
         Err(refused) => {
             let answer = refused.answer();
@@ -197,11 +216,14 @@ async fn open(
     young: &mut Young,
 ) -> Result<Opened, Refused> {
     let Config { limits, timeouts, .. } = &shared.config;
-    let sniffed = sniff(client, limits.hello, timeouts.sniff).await?;
+    let sniffer = Sniffer::new(limits.hello).with_page(shared.config.status.page);
+    let wish = match Wish::new(sniff(client, sniffer, timeouts.sniff).await?, port) {
+        Ok(wish) => wish,
+        Err(said) => return Ok(Opened::Page(said)),
+    };
     report.sniffed = Some(report.started.elapsed());
     young.has_asked();
     let deadline = Instant::now() + timeouts.budget;
-    let wish = Wish::new(sniffed, port);
     report.asked = Some(wish.asked.clone());
     let voice = if wish.asked.via == Via::Tls { Voice::Alert } else { Voice::Http };
     let found = tokio::time::timeout_at(deadline, find_way(shared, wish, report)).await;
@@ -254,7 +276,7 @@ async fn open(
     // A hello that was sent from here has been looked into already.
     let inspect = is_tunnel && won.sent == 0;
     let plan = Plan { first: won.first, answer: won.answer, most: way.most, inspect };
-    Ok(Opened { server: won.stream, plan, pin })
+    Ok(Opened::Server { server: won.stream, plan: Box::new(plan), pin })
 }
 
 /// The name that the agent will look for in the server's certificate, where that is our business.
@@ -482,19 +504,21 @@ fn foreign(config: &Config, wish: Wish, report: &mut Report) -> Result<Way, Erro
 }
 
 impl Wish {
-    fn new(sniffed: Sniffed, port: u16) -> Self {
+    /// Of who asks for the page, what it has said.
+    fn new(sniffed: Sniffed, port: u16) -> Result<Self, Vec<u8>> {
         let Sniffed { hello, bytes } = sniffed;
         let (via, host, port, request) = match hello {
             Hello::Tls { sni } => (Via::Tls, sni, port, None),
             Hello::Connect(to, request) => (Via::Connect, Some(to.host), to.port, Some(request)),
             Hello::Forward(to, request) => (Via::Http, Some(to.host), to.port, Some(request)),
+            Hello::Visit => return Err(bytes),
         };
         let mut wish = Wish { asked: Asked { via, host, port }, bytes, request };
         if let (Via::Http, Some(request)) = (via, &wish.request) {
             // What follows the body is another request, and belongs into a connection of its own.
             wish.bytes.truncate(usize::try_from(request.body.unwrap_or(0)).unwrap_or(usize::MAX));
         }
-        wish
+        Ok(wish)
     }
 
     fn host_port(&self) -> Result<HostPort, Error> {

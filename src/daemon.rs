@@ -3,6 +3,7 @@
 mod change;
 mod ending;
 mod status_desk;
+mod visitors;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -16,9 +17,10 @@ use tokio::time::{Instant, sleep_until};
 pub use self::change::{Change, Changed};
 use self::ending::Ending;
 use self::status_desk::StatusDesk;
+use self::visitors::Visitors;
 use crate::check::Checks;
 use crate::config::{Config, Provenance};
-use crate::connection::{Left, Shared, resume, serve};
+use crate::connection::{Rest, Shared, resume, serve};
 use crate::discovery::Discovery;
 use crate::discovery::dns::Dns;
 use crate::domain::{self, HostDomain};
@@ -53,8 +55,8 @@ pub struct Daemon {
     status_desk: StatusDesk,
 }
 
-/// The connections that are served; one that the next process is to go on with is what its task ends with.
-type Connections = JoinSet<Option<Box<Left>>>;
+/// The connections that are served; one that somebody else is to go on with is what its task ends with.
+type Connections = JoinSet<Option<Rest>>;
 
 /// What a running daemon is told.
 pub enum Order {
@@ -229,6 +231,7 @@ impl Daemon {
         for parcel in std::mem::take(&mut self.parcels) {
             connections.spawn(resume(self.shared.clone(), stop.clone(), parcel));
         }
+        let mut visitors = Visitors::new();
         let mut waiting = None;
         let mut idle_since = Instant::now();
         let manager = self.manager.clone();
@@ -247,12 +250,18 @@ impl Daemon {
                     waiting = Some(accepted);
                 }
                 // Ended ones are let go as they end, not kept until the next comes.
-                Some(_) = connections.join_next() => {
-                    idle_since = Instant::now();
-                    if let Some(keeper) = &self.keeper {
-                        keeper.keep();
+                Some(ended) = connections.join_next() => {
+                    if let Ok(Some(Rest::Visit(visit))) = ended {
+                        // To look is not to use it: who scrapes the metrics all the time would keep it from leaving.
+                        visitors.admit(visit, &self.shared);
+                    } else {
+                        idle_since = Instant::now();
+                        if let Some(keeper) = &self.keeper {
+                            keeper.keep();
+                        }
                     }
                 }
+                () = visitors.leave() => {}
                 order = orders.recv() => match order {
                     Some(end @ (Order::Stop | Order::Drain)) => break Some(end),
                     Some(Order::Change(change)) => self.change(*change, &mut connections, &stop).await,
@@ -281,9 +290,19 @@ impl Daemon {
             begin(&mut connections, &self.shared, &stop, accepted);
         }
         let leaves = !matches!(end, Some(Order::Drain));
-        let ending =
-            Ending { manager: &manager, stop, shared: &self.shared, connections, orders, pulse, leaves, room: 0 };
+        let ending = Ending {
+            manager: &manager,
+            stop,
+            shared: &self.shared,
+            connections,
+            visitors: &mut visitors,
+            orders,
+            pulse,
+            leaves,
+            room: 0,
+        };
         let pins = ending.run(&mut self.listeners).await;
+        visitors.finish().await;
         self.finish().await;
         // What is written of a run whose tunnels go on has to say that they are open.
         drop(pins);

@@ -29,6 +29,7 @@ pub mod notify;
 
 pub mod connection;
 pub mod listen;
+pub mod page;
 
 pub mod sniff;
 

@@ -67,9 +67,9 @@ mod tests {
             assert_eq!(choose(&usual, given.clone(), root, user()).as_deref(), Some(Path::new(expected)), "{given:?}");
         }
         assert_eq!(choose(&usual, None, false, None), None);
-        let at = StatusConfig { socket: StatusSocket::At("/x".into()), group: None };
+        let at = StatusConfig { socket: StatusSocket::At("/x".into()), ..usual.clone() };
         assert_eq!(choose(&at, systemd("/run/shim"), true, user()), Some("/x".into()));
-        let off = StatusConfig { socket: StatusSocket::Off, group: None };
+        let off = StatusConfig { socket: StatusSocket::Off, ..usual.clone() };
         assert_eq!(choose(&off, systemd("/run/shim"), true, user()), None);
     }
 }

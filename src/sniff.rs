@@ -1,7 +1,7 @@
 //! First bytes → what the client wants.
 //!
 //! Every listener understands everything: a TLS `ClientHello` (first byte `0x16`), an HTTP CONNECT, an absolute-form
-//! request. The parsers are rustls's [`Acceptor`], which copes with a hello in several segments and in several records,
+//! request, and one in origin form, by which a browser asks for the page. The parsers are rustls's [`Acceptor`], which copes with a hello in several segments and in several records,
 //! and `httparse`.
 
 mod hello;
@@ -19,6 +19,7 @@ use crate::report::Told;
 
 pub(crate) use self::hello::is_replayable;
 pub use self::http::Request;
+pub(crate) use self::http::head_end;
 
 /// First byte of a TLS record of type handshake, RFC 8446 §5.1.
 const HANDSHAKE: u8 = 22;
@@ -28,7 +29,7 @@ const HANDSHAKE: u8 = 22;
 pub struct Sniffed {
     /// What it wants.
     pub hello: Hello,
-    /// The bytes that a server is to get: all of them for TLS, those behind the head for HTTP.
+    /// The bytes that a server is to get: all of them for TLS, those behind the head for HTTP. Of a visit, all.
     pub bytes: Vec<u8>,
 }
 
@@ -44,6 +45,8 @@ pub enum Hello {
     Connect(HostPort, Request),
     /// A plain HTTP request, to be forwarded there.
     Forward(HostPort, Request),
+    /// A request for the page. Its head need not be whole yet: this much says that it is no agent.
+    Visit,
 }
 
 /// A refusal, and how it has to be spoken so that the client understands it.
@@ -73,6 +76,8 @@ pub struct Sniffer {
     bytes: Vec<u8>,
     limit: usize,
     acceptor: Option<Acceptor>,
+    /// Whether there is a page to ask for.
+    has_page: bool,
     /// How much of `bytes` the acceptor has been fed, or the search for the end of an HTTP head has passed.
     seen: usize,
 }
@@ -80,7 +85,13 @@ pub struct Sniffer {
 impl Sniffer {
     /// `limit`: bytes of a hello or head before it is refused.
     pub fn new(limit: usize) -> Self {
-        Sniffer { bytes: Vec::new(), limit, acceptor: None, seen: 0 }
+        Sniffer { bytes: Vec::new(), limit, acceptor: None, has_page: false, seen: 0 }
+    }
+
+    /// The same where there is a page to ask for, or not.
+    #[must_use]
+    pub fn with_page(self, has_page: bool) -> Self {
+        Sniffer { has_page, ..self }
     }
 
     /// Takes the next bytes. `None`: more are needed.
@@ -143,6 +154,13 @@ impl Sniffer {
     }
 
     fn http(&mut self) -> Result<Option<Hello>, Refused> {
+        if self.has_page {
+            match http::is_visit(&self.bytes) {
+                None => return Ok(None),
+                Some(true) => return Ok(Some(Hello::Visit)),
+                Some(false) => {}
+            }
+        }
         // Parsed once, when the head is whole: a client that drips bytes costs one look at each.
         let from = self.seen.saturating_sub(3);
         self.seen = self.bytes.len();
@@ -166,9 +184,8 @@ fn ready(mut alert: AcceptedAlert) -> Voice {
     }
 }
 
-/// Reads from the client until it is known what it wants, within one limit of time over the whole of it.
-pub async fn sniff(client: &mut TcpStream, limit: usize, within: Duration) -> Result<Sniffed, Refused> {
-    let mut sniffer = Sniffer::new(limit);
+/// Reads from the client until `sniffer` knows what it wants, within one limit of time over the whole of it.
+pub async fn sniff(client: &mut TcpStream, mut sniffer: Sniffer, within: Duration) -> Result<Sniffed, Refused> {
     let result = tokio::time::timeout(within, read(client, &mut sniffer)).await;
     match result {
         Ok(Ok(hello)) => Ok(Sniffed { hello, bytes: sniffer.into_bytes() }),

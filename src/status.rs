@@ -426,4 +426,4 @@ impl Status {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -103,12 +103,13 @@ async fn garbage_longer_than_is_read_is_answered_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_browser() {
-    let bare = shim().await;
+async fn a_browser_where_there_is_no_page() {
+    let bare = Bare::with(|config| config.status.page = false).await;
     let (reason, _) = status(&bare, b"GET / HTTP/1.1\r\nHost: localhost:8139\r\n\r\n", 404).await;
     assert_eq!(
         reason,
-        "this is puppet-shim, which tunnels Puppet's connections; it answers CONNECT and absolute-form requests"
+        "this is puppet-shim, which tunnels Puppet's connections; it answers CONNECT and absolute-form requests. \
+         Its page would be had by page = true under [status] in puppet-shim.toml"
     );
     status(&bare, b"GET / HTTP/9.9\r\n\r\n", 400).await;
 }

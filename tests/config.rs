@@ -156,6 +156,7 @@ fn everything_is_read() {
         status: StatusConfig {
             socket: StatusSocket::At("/run/puppet shim/status.socket".into()),
             group: Some("adm".into()),
+            page: false,
         },
     };
     let everything = corpus("valid").into_iter().find(|path| path.ends_with("everything.toml")).unwrap();

@@ -44,6 +44,9 @@ has changed, and what there was before. Root's alone.
 \fI/run/puppet\-shim/status.socket\fR
 Where the daemon says what it does, while it runs.
 .TP
+\fI/usr/share/puppet\-shim\fR
+A dashboard for Grafana, and alerts for Prometheus.
+.TP
 \fI/etc/facter/facts.d/puppet_shim\fR
 By which Facter finds the fact
 .BR puppet_shim .

@@ -31,6 +31,9 @@ const MORE: &str = "\
 Where no process runs, it says what the daemon has written down. With socket activation and idle_exit that is the \
 ordinary case: the next connection starts one. To ask neither starts a daemon, nor keeps an idle one from leaving.
 
+A browser on this host gets the same at http://127.0.0.1:8139/, with the way of the last connections drawn, and \
+Prometheus at /metrics; see `page` under [status].
+
 Examples:
   puppet-shim status           which server did I get, and why
   puppet-shim status --watch   the same, every two seconds

@@ -43,6 +43,7 @@ pub(super) struct Draft {
     pub(super) ca_file: Option<At<PathBuf>>,
     pub(super) status_socket: Option<At<StatusSocket>>,
     pub(super) status_group: Option<At<String>>,
+    pub(super) status_page: Option<At<bool>>,
 }
 
 /// A [`RoleConfig`] with places.
@@ -156,6 +157,7 @@ impl Default for Draft {
             ca_file: certificates.ca_file.map(At::default_of),
             status_socket: some(status.socket),
             status_group: status.group.map(At::default_of),
+            status_page: some(status.page),
         }
     }
 }
@@ -202,6 +204,7 @@ impl Draft {
             status: StatusConfig {
                 socket: value_or(self.status_socket, StatusSocket::default()),
                 group: self.status_group.map(|at| at.value),
+                page: value_or(self.status_page, true),
             },
         }
     }

@@ -178,6 +178,7 @@ fn read<'t>(document: &DeTable<'t>, findings: &mut Findings<'t>) -> Draft {
     if let Some(mut status) = top.table("status", "status", Some(&keys::STATUS)) {
         status.read("socket", &mut draft.status_socket, value::status_socket);
         status.read("group", &mut draft.status_group, value::group);
+        status.read("page", &mut draft.status_page, value::boolean);
     }
     draft
 }

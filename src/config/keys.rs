@@ -46,7 +46,7 @@ pub(super) const DNS: Table = Table {
 pub(super) const CERTIFICATES: Table = Table { header: "certificates", keys: &["check", "ca_file"] };
 
 /// Where the status is asked for.
-pub(super) const STATUS: Table = Table { header: "status", keys: &["socket", "group"] };
+pub(super) const STATUS: Table = Table { header: "status", keys: &["socket", "group", "page"] };
 
 /// Every table.
 pub const TABLES: [Table; 7] = [TOP, ROLE, TIMEOUTS, LIMITS, DNS, CERTIFICATES, STATUS];

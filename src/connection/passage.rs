@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Pinned, Shared, pin};
+use super::{Pinned, Rest, Shared, pin};
 use crate::drain::patience;
 use crate::handover::{Label, Parcel, Pin};
 use crate::host::HostPort;
@@ -42,7 +42,7 @@ impl Left {
 }
 
 /// Goes on with a tunnel of the last process.
-pub async fn resume(shared: Arc<Shared>, stop: Arc<Stop>, parcel: Parcel) -> Option<Box<Left>> {
+pub async fn resume(shared: Arc<Shared>, stop: Arc<Stop>, parcel: Parcel) -> Option<Rest> {
     let Parcel { client, server, label, held: [up, down] } = parcel;
     let _open = shared.gauge.connection();
     // The host's clock at this moment, on that of this process.
@@ -61,7 +61,7 @@ pub async fn resume(shared: Arc<Shared>, stop: Arc<Stop>, parcel: Parcel) -> Opt
     // One of which a socket is of no use has the line of one that was cut.
     let (client, server) = (stream(client).ok()?, stream(server).ok()?);
     let tunnel = Tunnel::resume(client, server, &label.tunnel, (up, down), when(label.active));
-    go_through(shared, tunnel, pin, report, stop.orders()).await
+    go_through(shared, tunnel, pin, report, stop.orders()).await.map(Rest::Tunnel)
 }
 
 fn stream(socket: OwnedFd) -> io::Result<TcpStream> {

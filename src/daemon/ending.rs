@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::visitors::Visitors;
 use super::{BOUND, Connections, Order, Pulse, begin, until};
-use crate::connection::{Left, Pinned, Shared};
+use crate::connection::{Left, Pinned, Rest, Shared};
 use crate::handover::PARTS;
 use crate::listen::{Listener, Listeners};
 use crate::notify::Notifier;
@@ -29,6 +30,7 @@ pub(super) struct Ending<'a> {
     pub(super) stop: Arc<Stop>,
     pub(super) shared: &'a Arc<Shared>,
     pub(super) connections: Connections,
+    pub(super) visitors: &'a mut Visitors,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) pulse: Pulse<'a>,
     /// Whether there is a next process to leave something to.
@@ -165,7 +167,11 @@ impl Ending<'_> {
     async fn event(&mut self, end: Option<Instant>, left: &mut Vec<Left>) -> Event {
         tokio::select! {
             Some(ended) = self.connections.join_next() => {
-                left.extend(ended.ok().flatten().map(|left| *left));
+                match ended.ok().flatten() {
+                    Some(Rest::Tunnel(tunnel)) => left.push(*tunnel),
+                    Some(Rest::Visit(visit)) => self.visitors.admit(visit, self.shared),
+                    None => {}
+                }
                 Event::Some
             }
             () = self.stop.changed() => Event::Some,

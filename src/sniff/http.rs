@@ -29,7 +29,7 @@ const HOP_BY_HOP: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer", "upgrade"];
 
 /// Where the head ends: behind the first empty line.
-pub(super) fn head_end(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
     // A line ends with LF, with or without CR before it (RFC 9112 §2.2).
     let ends = |n: usize| match bytes.get(n + 1..) {
         Some([b'\n', ..]) => Some(n + 2),
@@ -37,6 +37,18 @@ pub(super) fn head_end(bytes: &[u8]) -> Option<usize> {
         _ => None,
     };
     bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').find_map(|(n, _)| ends(n))
+}
+
+/// Whether this begins a request for a page of this very host: in origin form (RFC 9112 §3.2.1). `None`: that is not yet
+/// to be seen.
+pub(super) fn is_visit(bytes: &[u8]) -> Option<bool> {
+    let space = bytes.iter().position(|b| !b.is_ascii_alphabetic())?;
+    match (bytes.get(..space)?, &bytes[space..]) {
+        (b"CONNECT", _) => Some(false),
+        (_, [b' ']) => None,
+        (_, [b' ', b'/', ..]) => Some(true),
+        _ => Some(false),
+    }
 }
 
 /// Reads a whole head.
@@ -57,7 +69,8 @@ pub(super) fn parse(head: &[u8]) -> Result<Hello, Error> {
     let Some((scheme, rest)) = target.split_once("://") else {
         return Err(Error::new(
             Kind::NotAProxyRequest,
-            "this is puppet-shim, which tunnels Puppet's connections; it answers CONNECT and absolute-form requests",
+            "this is puppet-shim, which tunnels Puppet's connections; it answers CONNECT and absolute-form requests. \
+             Its page would be had by page = true under [status] in puppet-shim.toml",
         ));
     };
     if !scheme.eq_ignore_ascii_case("http") {
@@ -285,6 +298,19 @@ mod tests {
             "HTTP/1.1 403 no \"foreign\" names\r\nContent-Type: text/plain\r\nContent-Length: 19\r\nConnection: close\r\n\r\n\
              no \"foreign\" names\n"
         );
+    }
+
+    #[test]
+    fn a_visit_is_seen_by_its_first_bytes() {
+        for visit in ["GET /", "POST /x HTTP/1.1", "HEAD //web/"] {
+            assert_eq!(is_visit(visit.as_bytes()), Some(true), "{visit}");
+        }
+        for other in ["GET http://web/", "CONNECT /", "OPTIONS * HTTP/1.1", "GET\t/", "G-T /"] {
+            assert_eq!(is_visit(other.as_bytes()), Some(false), "{other}");
+        }
+        for unclear in ["G", "GET", "GET "] {
+            assert_eq!(is_visit(unclear.as_bytes()), None, "{unclear}");
+        }
     }
 
     #[test]

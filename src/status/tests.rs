@@ -21,22 +21,22 @@ use crate::tunnel::End;
 use crate::verdict::Verdict;
 
 /// A daemon of which everything is made up.
-pub(super) struct Bench {
-    pub(super) config: Config,
-    pub(super) provenance: Provenance,
-    pub(super) discovery: Discovery,
-    pub(super) pool: Pool,
-    pub(super) counters: Counters,
-    pub(super) history: History,
-    pub(super) gauge: Arc<Gauge>,
-    pub(super) doors: Vec<Door>,
-    pub(super) runs: bool,
-    pub(super) clocks: Clocks,
+pub(crate) struct Bench {
+    pub(crate) config: Config,
+    pub(crate) provenance: Provenance,
+    pub(crate) discovery: Discovery,
+    pub(crate) pool: Pool,
+    pub(crate) counters: Counters,
+    pub(crate) history: History,
+    pub(crate) gauge: Arc<Gauge>,
+    pub(crate) doors: Vec<Door>,
+    pub(crate) runs: bool,
+    pub(crate) clocks: Clocks,
 }
 
 impl Bench {
     /// In the domain `test`, at 1,000,000 seconds past 1970. The process has run for a minute.
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let config = Config::parse(text.as_bytes(), Path::new("f")).unwrap().config;
         // No nameserver is asked.
         let dns = Dns::new(&config.dns, Path::new("/nonexistent"));
@@ -61,7 +61,7 @@ impl Bench {
     }
 
     /// What DNS said `ago`.
-    pub(super) fn dns_said(&self, owner: &str, records: &[&str], ttl: u64, ago: u64) {
+    pub(crate) fn dns_said(&self, owner: &str, records: &[&str], ttl: u64, ago: u64) {
         let records = records.iter().map(|record| record.parse::<Srv>().ok().unwrap()).collect();
         let answer = Answer { records, ttl: Duration::from_secs(ttl), from: "192.0.2.53:53".into(), is_vague: false };
         let learnt = self.clocks.now.checked_sub(Duration::from_secs(ago));
@@ -70,7 +70,7 @@ impl Bench {
     }
 
     /// A connection of `compile` that tried these, and ended so.
-    pub(super) fn connected(&mut self, tries: &[(&str, Did)], end: End) {
+    pub(crate) fn connected(&mut self, tries: &[(&str, Did)], end: End) {
         let tries: Vec<Try> = tries
             .iter()
             .map(|(server, did)| Try {
@@ -95,7 +95,7 @@ impl Bench {
         report.hand_over();
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let parts = Parts {
             config: &self.config,
             provenance: &self.provenance,
@@ -112,7 +112,7 @@ impl Bench {
     }
 
     /// Two compilers by SRV, of which the first refuses and the second has the run.
-    pub(super) fn with_a_compiler_down() -> Self {
+    pub(crate) fn with_a_compiler_down() -> Self {
         let mut bench = Bench::new("idle_exit = \"2min\"");
         bench.dns_said("_x-puppet._tcp.test", &["0 5 8140 a.test", "10 5 8140 b.test"], 300, 100);
         bench.connected(&[("a.test:8140", Did::Refuse), ("b.test:8140", Did::Answer)], End::ClientClosed);

@@ -63,6 +63,7 @@ WRONG = [
     ({"certificates": {"ca_file": "/etc/ssl/"}}, "ca_file"),
     ({"status": {"socket": True}}, "socket"),
     ({"status": {"group": "a b"}}, "group"),
+    ({"status": {"page": "off"}}, "page"),
     ({"mode": "dns"}, "mode"),
     ({"agent_names": {"ca": "puppetca"}}, "ca"),
     ({"no_such_parameter": 1}, "no_such_parameter"),

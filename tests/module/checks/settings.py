@@ -47,7 +47,7 @@ EVERYTHING = {
         "ca_file": "/etc/ssl/certs/dns-ca.pem",
     },
     "certificates": {"check": True, "ca_file": "/etc/puppetlabs/puppet/ssl/certs/ca.pem"},
-    "status": {"socket": "/run/puppet-shim/status.socket", "group": "adm"},
+    "status": {"socket": "/run/puppet-shim/status.socket", "group": "adm", "page": False},
 }
 
 # Settings that the module has and the packaged file may not have yet: they are made on another branch.

@@ -34,3 +34,5 @@ def run(bench):
     for name in ("copyright", "changelog.gz", "changelog.Debian.gz", "README.md", "third-party-licences.gz"):
         demand(machine.path(f"/usr/share/doc/puppet-shim/{name}").exists() or
                machine.path(f"/usr/share/doc/puppet-shim/{name}.gz").exists(), f"the package lacks {name}")
+    for name in ("grafana/puppet-shim.json", "prometheus/puppet-shim.rules.yml"):
+        demand(machine.path(f"/usr/share/puppet-shim/{name}").exists(), f"the package lacks {name}")
