@@ -4,6 +4,7 @@ pub mod check;
 pub mod fact;
 pub mod resolve;
 pub mod run;
+pub mod setup;
 pub mod status;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Resolve(resolve::ResolveArgs),
+    Setup(setup::SetupArgs),
     Status(status::StatusArgs),
     Fact(fact::FactArgs),
 }
@@ -37,6 +39,7 @@ impl Cli {
             Command::Run(args) => run::run(args),
             Command::Check(args) => check::check(args),
             Command::Resolve(args) => resolve::resolve(args),
+            Command::Setup(args) => setup::setup(args),
             Command::Status(args) => status::status(args),
             Command::Fact(args) => fact::fact(args),
         }

@@ -20,6 +20,7 @@ pub mod log;
 pub mod puppet;
 pub mod reload;
 pub mod runtime;
+pub mod setup;
 pub mod state;
 
 pub mod handover;

@@ -19,7 +19,7 @@ use serde_json::Value;
 /// runs: Debian's cannot be installed beside it without a conflict over `puppet.service`.
 const COMMANDS: [&str; 2] = ["/opt/puppetlabs/bin/puppet", "/usr/bin/puppet"];
 
-/// Names another one, for a host where neither of [`COMMANDS`] is the agent's.
+/// Names another one, for a host where neither of these is the agent's.
 pub const COMMAND_VARIABLE: &str = "PUPPET_SHIM_PUPPET";
 
 /// What the agent's service reads into its environment (`EnvironmentFile=` of `puppet.service`, and the init script of old).
@@ -29,6 +29,8 @@ pub const ENVIRONMENT_FILES: [&str; 3] = ["/etc/sysconfig/puppetagent", "/etc/sy
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Puppet {
     command: PathBuf,
+    /// Another `puppet.conf` than the agent's own.
+    config: Option<PathBuf>,
 }
 
 /// Values of Puppet's settings, by name.
@@ -72,7 +74,7 @@ impl Puppet {
         let mut absent = Vec::new();
         for command in commands {
             if command.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0) {
-                return Ok(Puppet { command: command.to_owned() });
+                return Ok(Puppet { command: command.to_owned(), config: None });
             }
             absent.push(command.display().to_string());
         }
@@ -82,6 +84,12 @@ impl Puppet {
     /// The command's path.
     pub fn command(&self) -> &Path {
         &self.command
+    }
+
+    /// The same command with this file in the place of the agent's `puppet.conf`: what it would make of a copy.
+    #[must_use]
+    pub fn with_config(&self, file: &Path) -> Self {
+        Puppet { config: Some(file.to_owned()), ..self.clone() }
     }
 
     /// What these settings are for `section` (`main`, or `agent`, which has what `main` says unless it says otherwise).
@@ -123,6 +131,9 @@ impl Puppet {
     fn calling(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.command);
         command.args(args);
+        if let Some(file) = &self.config {
+            command.arg("--config").arg(file);
+        }
         command
     }
 
@@ -202,7 +213,7 @@ mod tests {
         let command = folder.path().join("puppet");
         fs::write(&command, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
-        ((turn, folder), Puppet { command })
+        ((turn, folder), Puppet { command, config: None })
     }
 
     #[test]
@@ -238,6 +249,13 @@ echo '{"server":"puppet","ca_port":8140,"use_srv_records":true,"sourceaddress":n
             let error = puppet.settings("main", &["server"]).unwrap_err().to_string();
             assert!(error.contains("config print --section main --render-as json server"), "{error}");
         }
+    }
+
+    #[test]
+    fn takes_another_file() {
+        let (_folder, puppet) = fake(r#"[ "$*" = "config set --section main a b --config /x/puppet.conf" ]"#);
+        puppet.with_config(Path::new("/x/puppet.conf")).set("main", "a", "b").unwrap();
+        puppet.set("main", "a", "b").unwrap_err();
     }
 
     #[test]

@@ -36,6 +36,11 @@ Goes first for a user other than root, if it is there.
 \fI/var/lib/puppet\-shim\fR
 The configuration that was accepted last, and what is remembered of DNS and of the servers.
 .TP
+\fI/var/lib/puppet\-shim\-setup\fR
+What
+.B puppet\-shim setup
+has changed, and what there was before. Root's alone.
+.TP
 \fI/run/puppet\-shim/status.socket\fR
 Where the daemon says what it does, while it runs.
 .TP
@@ -76,9 +81,9 @@ does not say. Unset:
 It did what it was told.
 .TP
 .B 1
-There is no server to try; something needs a human; or
+There is no server to try; something needs a human;
 .B check
-has found what keeps an agent's run from succeeding.
+has found what keeps an agent's run from succeeding; or what was to be set up is refused, or has failed.
 .TP
 .B 2
 The command line is wrong.
@@ -105,6 +110,7 @@ The configuration has an error.
 .BR puppet\-shim\-check (1),
 .BR puppet\-shim\-resolve (1),
 .BR puppet\-shim\-status (1),
+.BR puppet\-shim\-setup (1),
 .BR puppet\-shim\-fact (1),
 .BR puppet\-shim.toml (5),
 .BR puppet.conf (5)
@@ -146,6 +152,16 @@ fn write(directory: &Path) -> io::Result<()> {
 fn page(command: clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let source = concat!("puppet-shim ", env!("CARGO_PKG_VERSION"));
+    // What a command's help ends with are examples, whose lines are not to be filled.
+    let examples = command.get_after_help().map(ToString::to_string);
+    let command = command.after_help(None::<&str>);
     Man::new(command).source(source).manual("puppet-shim").render(&mut page)?;
+    if let Some(examples) = examples {
+        writeln!(page, ".SH EXAMPLES\n.nf")?;
+        for line in examples.lines().filter(|line| *line != "Examples:") {
+            writeln!(page, "{}", roff::escaped(line.trim_start()))?;
+        }
+        writeln!(page, ".fi")?;
+    }
     Ok(page)
 }

@@ -8,6 +8,7 @@ netns       the hosts: network namespaces on one bridge
 dns         knot and its zones
 server      puppetservers and the CA
 agent       puppet agents
+setup       `puppet-shim setup`, and the files that it may change
 ways        the three ways an agent's traffic gets into the shim
 shim        the program under test
 web         an http server that is no Puppet server

@@ -130,8 +130,12 @@ class Agent:
         return Pause(self.target.with_name(f"{self.target.name}-{len(self.runs) + 1}.pause"))
 
     def start(self, way, *arguments, sources=(), pause=None, facts=None, **settings):
-        """Begin `puppet agent --test`; the manifest brings `sources`, URLs, into the target directory."""
-        self.configure(way.settings | settings)
+        """Begin `puppet agent --test`; the manifest brings `sources`, URLs, into the target directory.
+
+        Without a way in, puppet.conf stays as it is.
+        """
+        if way:
+            self.configure(way.settings | settings)
         log = self.target.with_name(f"{self.target.name}-{len(self.runs) + 1}.log")
         facts = {"lab_sources": ",".join(sources), "lab_target": self.target} | (facts or {})
         env = {f"FACTER_{name}": str(value) for name, value in facts.items()}

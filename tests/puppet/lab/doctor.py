@@ -44,8 +44,13 @@ def check(agent, shim):
     puppet = agent.target / "puppet"
     puppet.write_text(f"#!/bin/sh\nexec puppet \"$@\" --confdir {shlex.quote(str(agent.confdir))}\n")
     puppet.chmod(0o755)
+    return ask(agent.host, puppet, shim, shim.directory / "shim.toml")
+
+
+def ask(host, puppet, shim, config):
+    """The same with this command in the place of `puppet`, and with this configuration."""
     environment = ENVIRONMENT | {"STATE_DIRECTORY": str(shim.directory), "PUPPET_SHIM_PUPPET": str(puppet)}
-    argv = agent.host.argv(binary(), "check", "--json", "--config", str(shim.directory / "shim.toml"))
+    argv = host.argv(binary(), "check", "--json", "--config", str(config))
     done = subprocess.run(argv, env=environment, timeout=60, text=True, stdin=subprocess.DEVNULL, capture_output=True)
     try:
         return Opinion(done.returncode, done.stdout)

@@ -1,0 +1,35 @@
+//! Makes the changes, each file as a whole, after the record has them all.
+
+use super::draft::{Draft, FileChange};
+use super::file::{self, PUBLIC};
+use super::record::{Book, Record};
+use super::{Mode, SetupError};
+
+/// Does all that is drafted. Where it ends in between, be it by an error or by a power cut, the record has everything that
+/// may have been changed: the same again completes it, [`super::undo`] puts it back.
+pub fn apply(book: &Book, mode: Mode, draft: &Draft) -> Result<(), SetupError> {
+    let mut record = book.read()?.unwrap_or_else(|| Record::new(mode));
+    for change in draft.files() {
+        record.add(change.to_record(), change.before.as_deref());
+    }
+    record.is_done = false;
+    book.write(&record)?;
+    for change in &draft.ours {
+        write(change)?;
+    }
+    for step in &draft.steps {
+        step.take()?;
+    }
+    for change in &draft.agents {
+        write(change)?;
+    }
+    record.is_done = true;
+    Ok(book.write(&record)?)
+}
+
+fn write(change: &FileChange) -> Result<(), SetupError> {
+    if let Some(directory) = change.path.parent() {
+        file::make_directory(directory, 0o755)?;
+    }
+    Ok(file::write(&change.path, Some(&change.after), PUBLIC)?)
+}

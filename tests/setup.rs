@@ -1,0 +1,390 @@
+//! `puppet-shim setup` as an administrator meets it: what it shows, what it changes, and that it puts that back, however far it
+//! had come.
+//!
+//! A script plays Puppet, with a `puppet.conf` that has no section but `[main]`; the lab has the real one.
+
+// A test ends where its set-up fails.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use puppet_shim::config;
+use puppet_shim::puppet::{COMMAND_VARIABLE, Puppet};
+use puppet_shim::setup::configuration::{Key, Wanted};
+use puppet_shim::setup::draft::{Draft, FileChange};
+use puppet_shim::setup::record::{Book, Part, Record};
+use puppet_shim::setup::undo::{Undone, undo};
+use puppet_shim::setup::work::apply;
+use puppet_shim::setup::{Mode, Places};
+use support::command::{Host, output, text};
+use support::dns::Dns;
+
+/// What Puppet's own command does with a file, as far as it matters here. `sed` edits a line, or adds one below `[main]`.
+const PUPPET: &str = r#"#!/bin/sh
+conf=CONF
+names=
+[ "$1" = config ] || exit 9
+action=$2
+shift 2
+while [ $# -gt 0 ]; do
+    case $1 in
+        --section | --render-as) shift ;;
+        --config) conf=$2; shift ;;
+        *) names="$names $1" ;;
+    esac
+    shift
+done
+set -- $names
+case $action in
+    set)
+        grep -q "^$1 = " "$conf" && exec sed -i "s|^$1 = .*|$1 = $2|" "$conf"
+        grep -q '^\[main\]' "$conf" || echo '[main]' >>"$conf"
+        exec sed -i "/^\[main\]/a $1 = $2" "$conf"
+        ;;
+    delete) exec sed -i "/^$1 = /d" "$conf" ;;
+    print)
+        separator='{'
+        for name; do
+            value=$(sed -n "s/^$name = //p" "$conf" 2>/dev/null)
+            case $name in
+                config) value=$conf ;;
+                *_server)
+                    [ "${value:-\$server}" = '$server' ] && value=$(sed -n 's/^server = //p' "$conf")
+                    ;;
+                *port) value=${value:-8140} ;;
+                pluginsource) value=${value:-puppet:///plugins} ;;
+                pluginfactsource) value=${value:-puppet:///pluginfacts} ;;
+                no_proxy) value=${value:-localhost, 127.0.0.1} ;;
+            esac
+            printf '%s"%s":"%s"' "$separator" "$name" "$value"
+            separator=,
+        done
+        echo '}'
+        ;;
+esac
+"#;
+
+const PUPPET_CONF: &str = "# by the package\n[main]\nserver = puppet.lab.test\n\n# the end\n";
+
+/// A host with an agent: the command's own files in `host`, Puppet's in a folder besides.
+struct World {
+    host: Host,
+    folder: tempfile::TempDir,
+    _dns: Dns,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dns = Dns::start().await;
+        dns.set_srv("_x-puppet._tcp.lab.test", 60, &[(0, 0, 8140, "compile1.lab.test")]).await;
+        dns.set_srv("_x-puppet-ca._tcp.lab.test", 60, &[(0, 0, 8140, "ca1.lab.test")]).await;
+        let config = format!("# by hand\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\n", dns.address());
+        let world = World { host: Host::new(&config), folder: tempfile::tempdir().unwrap(), _dns: dns };
+        fs::write(world.conf(), PUPPET_CONF).unwrap();
+        fs::set_permissions(world.conf(), fs::Permissions::from_mode(0o640)).unwrap();
+        let puppet = PUPPET.replace("CONF", world.conf().to_str().unwrap());
+        fs::write(world.puppet(), puppet).unwrap();
+        fs::set_permissions(world.puppet(), fs::Permissions::from_mode(0o755)).unwrap();
+        world
+    }
+
+    fn conf(&self) -> PathBuf {
+        self.folder.path().join("puppet.conf")
+    }
+
+    fn puppet(&self) -> PathBuf {
+        self.folder.path().join("puppet")
+    }
+
+    /// Exit code, standard output, standard error.
+    async fn setup(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = self.host.command(&[&["setup"], args].concat());
+        command.env(COMMAND_VARIABLE, self.puppet());
+        for variable in ["http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"] {
+            command.env_remove(variable);
+        }
+        let output = output(command).await;
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// What may have been changed.
+    fn texts(&self) -> [String; 2] {
+        [self.conf(), self.host.file()].map(|path| fs::read_to_string(path).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn is_shown_then_done_then_undone() {
+    let world = World::new().await;
+    let before = world.texts();
+    let (code, out, err) = world.setup(&["--mode", "proxy"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let puppet = world.puppet().display().to_string();
+    for command in ["ca_server puppetca.lab.test", "http_proxy_host 127.0.0.1", "http_proxy_port 8139"] {
+        assert!(out.contains(&format!("\n{puppet} config set {command} --section main\n")), "{command} in\n{out}");
+    }
+    assert!(out.contains("\n+ca_server = puppetca.lab.test\n server = puppet.lab.test\n"), "{out}");
+    assert_eq!(world.texts(), before);
+    assert!(!world.host.state().exists(), "to look leaves nothing behind");
+
+    let (code, out, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let after = world.texts();
+    assert!(after[0].contains("http_proxy_port = 8139\n"), "{}", after[0]);
+    assert_eq!(fs::metadata(world.conf()).unwrap().permissions().mode() & 0o777, 0o640);
+    let record = world.host.state().join("setup.json");
+    assert_eq!(fs::metadata(record).unwrap().permissions().mode() & 0o777, 0o600, "puppet.conf may have a password");
+
+    let (code, out, _) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!((code, out.as_str()), (Some(0), "nothing to do: the agent comes to puppet-shim in proxy mode\n"));
+    assert_eq!(world.texts(), after);
+
+    let (code, out, err) = world.setup(&["--undo"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(world.texts(), before);
+    assert!(!world.host.state().exists());
+    let (code, out, _) = world.setup(&["--undo"]).await;
+    assert_eq!((code, out.as_str()), (Some(0), "nothing to undo: setup has changed nothing on this host\n"));
+}
+
+#[tokio::test]
+async fn takes_out_its_own_and_no_more_where_others_have_written() {
+    let world = World::new().await;
+    fs::write(world.conf(), PUPPET_CONF.replace("\n\n", "\nca_server = $server\nca_port = 8140\n\n")).unwrap();
+    let [before, _] = world.texts();
+    assert_eq!(world.setup(&["--mode", "proxy", "--apply"]).await.0, Some(0));
+    let [after, _] = world.texts();
+    let edited = after.replace("http_proxy_port = 8139", "http_proxy_port = 3128") + "runinterval = 1h\n";
+    fs::write(world.conf(), &edited).unwrap();
+
+    let (code, out, err) = world.setup(&["--undo"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("\n-ca_server = puppetca.lab.test\n+ca_server = $server\n"), "{out}");
+    assert!(out.contains("http_proxy_port is not what setup made it, and is left"), "{out}");
+    let [conf, _] = world.texts();
+    assert_eq!(conf, before.replace("[main]\n", "[main]\nhttp_proxy_port = 3128\n") + "runinterval = 1h\n");
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_not_there_comes_and_goes() {
+    let world = World::new().await;
+    fs::write(world.conf(), PUPPET_CONF.replace("\n\n", "\ncertname = agent01\nhttp_proxy_host = proxy.lab.test\n\n"))
+        .unwrap();
+    fs::remove_file(world.host.file()).unwrap();
+    let (code, out, err) = world.setup(&["--mode", "port", "--apply"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let expected = "domain = \"lab.test\"\ncertname = \"agent01\"\nforeign = \"http://proxy.lab.test:8140\"\n";
+    assert_eq!(fs::read_to_string(world.host.file()).unwrap(), expected);
+    assert_eq!(fs::metadata(world.host.file()).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(world.setup(&["--undo"]).await.0, Some(0));
+    assert!(!world.host.file().exists());
+}
+
+/// Servers that have a name of their own and no records go on as before; so does a name that the site has for all.
+#[tokio::test]
+async fn knows_the_names_that_the_agent_has() {
+    let world = World::new().await;
+    let conf = "[main]\nserver = primary.corp.test\nca_server = ca1.lab.test\nreport_server = reports.lab.test\n";
+    fs::write(world.conf(), conf).unwrap();
+    let (code, out, err) = world.setup(&["--mode", "proxy"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    for line in [
+        "+role.compile.names = [\"puppet\", \"primary.corp.test\"]",
+        "+role.report.names = [\"puppetreport\", \"reports.lab.test\"]",
+        "+role.report.fallback = false",
+    ] {
+        assert!(out.lines().any(|one| one == line), "{line} in\n{out}");
+    }
+    assert!(err.contains("ca_server = ca1.lab.test names one of the servers of ca"), "{err}");
+    assert!(!out.contains("role.ca"), "that name means that very server: {out}");
+    assert!(out.contains("#   report: reports.lab.test:8140, to reports.lab.test:8140 (by the name itself)"), "{out}");
+}
+
+#[tokio::test]
+async fn refuses_with_the_reason() {
+    let world = World::new().await;
+    let config = fs::read_to_string(world.host.file()).unwrap();
+    world.host.configure(&config.replace("domain = \"lab.test\"\n", ""));
+    for (server, mode, words) in [
+        ("localhost", "proxy", "is no name that a server's certificate should have"),
+        ("puppet.other.test", "alias", "alias mode needs SRV records"),
+    ] {
+        fs::write(world.conf(), format!("[main]\nserver = {server}\n")).unwrap();
+        let before = world.texts();
+        let (code, out, err) = world.setup(&["--mode", mode, "--apply"]).await;
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        assert!(err.lines().any(|line| line.starts_with("refused: ") && line.contains(words)), "{err}");
+        assert_eq!(world.texts(), before);
+        assert!(!world.host.state().exists());
+    }
+}
+
+/// Without an answer it would take a site with a CA of its own for one without.
+#[tokio::test]
+async fn decides_nothing_while_dns_is_dead() {
+    let world = World::new().await;
+    // Port 9 of loopback: nobody is there.
+    world.host.configure("domain = \"lab.test\"\ndns.servers = [\"127.0.0.1:9\"]\ndns.timeout = \"300ms\"\n");
+    let before = world.texts();
+    let (code, _, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("refused: DNS does not say which servers ca has, _x-puppet-ca._tcp.lab.test: "), "{err}");
+    assert_eq!(world.texts(), before);
+}
+
+#[tokio::test]
+async fn says_what_is_wrong() {
+    let world = World::new().await;
+    world.host.configure("listen = 7\n");
+    let (code, _, err) = world.setup(&["--mode", "proxy"]).await;
+    assert_eq!(code, Some(78), "{err}");
+    assert!(err.contains(":1:10: error: "), "{err}");
+
+    world.host.configure("");
+    fs::write(world.puppet(), "#!/bin/sh\necho 'Error: Could not parse it' >&2\n").unwrap();
+    let (code, _, err) = world.setup(&["--mode", "proxy"]).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("Could not parse it"), "{err}");
+}
+
+// === cut short ===
+
+/// Three files of three kinds, one of which is not there yet.
+struct Cut {
+    folder: tempfile::TempDir,
+}
+
+impl Cut {
+    fn new() -> Self {
+        let cut = Cut { folder: tempfile::tempdir().unwrap() };
+        fs::write(cut.path("hosts"), "127.0.0.1 localhost\n").unwrap();
+        fs::write(cut.path("puppet.conf"), "[main]\nserver = a\n").unwrap();
+        cut
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn book(&self) -> Book {
+        Book::at(self.path("record"))
+    }
+
+    fn places(&self) -> Places {
+        Places {
+            hosts: self.path("hosts"),
+            systemd: self.path("no-systemd"),
+            ..Places::of_host(self.path("new/shim.toml"))
+        }
+    }
+
+    /// What is still to be done, as a second call would find it.
+    fn draft(&self) -> Draft {
+        let key = Key { path: vec!["foreign".into()], to: Wanted::Text("direct".into()), was: None, made: 1 };
+        let changes = [
+            ("new/shim.toml", "foreign = \"direct\"\n", Part::Keys(vec![key])),
+            (
+                "hosts",
+                "127.0.0.1 localhost\n# BEGIN puppet-shim setup\n127.0.0.1 a\n# END puppet-shim setup\n",
+                Part::Block,
+            ),
+            ("puppet.conf", "[main]\nserver = b\n", Part::Settings(Vec::new())),
+        ];
+        let change = |(name, after, part): (&str, &str, Part)| {
+            let path = self.path(name);
+            let before = fs::read_to_string(&path).ok();
+            FileChange { path, before, after: after.into(), part }
+        };
+        let left: Vec<_> = changes.map(change).into_iter().filter(|c| c.before.as_ref() != Some(&c.after)).collect();
+        Draft { ours: left, ..Draft::default() }
+    }
+
+    /// Ends where a kill, or a power cut, would end it: all is in the record, and `done` files are written.
+    fn begin(&self, done: usize) {
+        let draft = self.draft();
+        let mut record = Record::new(Mode::Alias);
+        for change in draft.files() {
+            record.add(change.to_record(), change.before.as_deref());
+        }
+        let _lock = self.book().lock().unwrap();
+        self.book().write(&record).unwrap();
+        for change in draft.files().take(done) {
+            fs::create_dir_all(change.path.parent().unwrap()).unwrap();
+            fs::write(&change.path, &change.after).unwrap();
+        }
+    }
+
+    fn undo(&self) -> Vec<Undone> {
+        let record = self.book().read().unwrap().unwrap();
+        let mut all = Vec::new();
+        undo(&self.book(), &self.places(), record, Puppet::find, |undone| all.push(undone.clone())).unwrap();
+        all
+    }
+
+    fn is_as_before(&self) {
+        assert_eq!(fs::read_to_string(self.path("hosts")).unwrap(), "127.0.0.1 localhost\n");
+        assert_eq!(fs::read_to_string(self.path("puppet.conf")).unwrap(), "[main]\nserver = a\n");
+        assert!(!self.path("new").exists());
+        assert!(!self.path("record").exists());
+    }
+}
+
+#[test]
+fn undo_works_however_far_it_had_come() {
+    for done in 0..=3 {
+        let cut = Cut::new();
+        cut.begin(done);
+        let undone = cut.undo();
+        assert!(undone.iter().all(|undone| undone.is_whole));
+        assert_eq!(undone.iter().filter(|undone| !undone.diff.is_empty()).count(), done);
+        cut.is_as_before();
+    }
+}
+
+#[test]
+fn the_same_again_completes_it() {
+    for done in 0..=3 {
+        let cut = Cut::new();
+        cut.begin(done);
+        apply(&cut.book(), Mode::Alias, &cut.draft()).unwrap();
+        assert!(cut.draft().is_empty());
+        let record = cut.book().read().unwrap().unwrap();
+        assert!(record.is_done);
+        cut.undo();
+        cut.is_as_before();
+    }
+}
+
+/// An undo that was cut short goes on, and one in which a file cannot be written leaves the others undone.
+#[test]
+fn an_undo_can_be_cut_short_too() {
+    let cut = Cut::new();
+    cut.begin(3);
+    let hosts = cut.path("hosts");
+    let blocked = fs::read(&hosts).unwrap();
+    fs::remove_file(&hosts).unwrap();
+    fs::create_dir(&hosts).unwrap();
+    let record = cut.book().read().unwrap().unwrap();
+    let mut told = Vec::new();
+    let error =
+        undo(&cut.book(), &cut.places(), record, Puppet::find, |undone| told.push(undone.path.clone())).unwrap_err();
+    assert!(error.to_string().contains("hosts"), "{error}");
+    assert_eq!(told, [cut.path("puppet.conf")]);
+    fs::remove_dir(&hosts).unwrap();
+    fs::write(&hosts, blocked).unwrap();
+    cut.undo();
+    cut.is_as_before();
+}
+
+#[test]
+fn the_places_are_those_of_the_packages() {
+    let places = Places::of_host(config::default_file());
+    let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/leave-puppet")).unwrap();
+    assert!(script.contains("/var/lib/puppet-shim-setup/setup.json"), "the packages find the record");
+    assert_eq!(places.hosts, Path::new("/etc/hosts"));
+    assert_eq!(places.drop_in, Path::new("/etc/systemd/system/puppet-shim.socket.d/setup.conf"));
+}
