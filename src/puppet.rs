@@ -101,7 +101,7 @@ impl Puppet {
 
     /// The command that prints these settings, for who wants to bound it.
     pub fn question(&self, section: &str, names: &[&str]) -> Command {
-        self.with(&print(section, names))
+        self.calling(&print(section, names))
     }
 
     /// What it has printed.
@@ -125,10 +125,10 @@ impl Puppet {
     }
 
     fn run(&self, args: &[&str]) -> Result<(), PuppetError> {
-        self.ended_well(args, &self.output(self.with(args))?)
+        self.ended_well(args, &self.output(self.calling(args))?)
     }
 
-    fn with(&self, args: &[&str]) -> Command {
+    fn calling(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.command);
         command.args(args);
         if let Some(file) = &self.config {
