@@ -332,6 +332,21 @@ mod tests {
         Outcome::Refused { error: Error::new(Kind::Unreachable, why), told: Told::Status(502) }
     }
 
+    impl History {
+        /// One in which there is no room left.
+        pub(crate) fn full() -> Self {
+            let mut history = History::default();
+            for n in 0..2 * SERVERS {
+                let tries = vec![tried(&format!("s{n}.test:1"), Did::Answer)];
+                let mut report = ended(tries, refused(&"x".repeat(5000)));
+                report.role = Some(Role::new(&format!("r{n}")));
+                report.dns = Some("d".repeat(5000));
+                history.note(&report, &clocks(n as u64));
+            }
+            history
+        }
+    }
+
     #[test]
     fn a_connection_says_who_got_it_and_what_the_others_did() {
         let mut history = History::default();
@@ -387,12 +402,7 @@ mod tests {
 
     #[test]
     fn nothing_piles_up() {
-        let mut history = History::default();
-        for n in 0..2 * SERVERS {
-            let mut report = ended(vec![tried(&format!("s{n}.test:1"), Did::Answer)], refused(&"x".repeat(5000)));
-            report.role = Some(Role::new(&format!("r{n}")));
-            history.note(&report, &clocks(n as u64));
-        }
+        let history = History::full();
         assert_eq!((history.recent().count(), history.roles.len(), history.servers.len()), (RECENT, ROLES, SERVERS));
         assert!(history.latest("r0").is_none() && history.latest(&format!("r{}", 2 * SERVERS - 1)).is_some());
         assert!(history.recent().all(|connection| connection.end.chars().count() <= WORDS + 3));

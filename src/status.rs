@@ -45,6 +45,8 @@ pub struct Status {
     pub at: Moment,
     /// The daemon's process. Absent: none runs, and the rest is what the state directory knows.
     pub process: Option<Process>,
+    /// Whether none could be asked, since there is to be no socket for it: then one may run all the same.
+    pub is_unasked: bool,
     /// What needs a human, and what one might want to know; the worst first.
     pub problems: Vec<Problem>,
     /// Where it listens, or should.

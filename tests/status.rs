@@ -202,6 +202,8 @@ async fn the_socket_follows_the_configuration() {
     site.configure("127.0.0.1:0", "status.socket = false");
     daemon.signal(Signal::HUP);
     eventually("there is none", || !other.exists()).await;
+    let (_, table, _) = site.status(&[]).await;
+    assert!(table.contains("unknown: status.socket is false"), "{table}");
 }
 
 /// As root, who may give it to any group.

@@ -126,7 +126,8 @@ fn find(args: &StatusArgs) -> Result<Status, QueryError> {
     match socket.map(|socket| query(&socket)) {
         Some(Ok(status)) => Ok(status),
         Some(Err(error)) if !error.is_nobody() => Err(error),
-        Some(Err(_)) | None => Ok(from_state(&found, &state)),
+        Some(Err(_)) => Ok(from_state(&found, &state)),
+        None => Ok(Status { is_unasked: true, ..from_state(&found, &state) }),
     }
 }
 

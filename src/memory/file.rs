@@ -489,7 +489,7 @@ mod tests {
             let set = Set::from_servers(vec![server.clone(); 4]);
             pool.open(&Role::new("compile"), &set, &server, false, now);
         }
-        let mut learnt = Learnt::default();
+        let mut learnt = Learnt { history: History::full(), ..Learnt::default() };
         let record = format!("65535 65535 65535 {label}.{label}.{label}.{label}");
         for n in 0..1024 {
             let records = vec![record.parse().unwrap(); 60];

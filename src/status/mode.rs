@@ -1,4 +1,7 @@
 //! How the agent of this host comes here, as far as its files tell. No io.
+//!
+//! Puppet itself knows better ([`crate::puppet`]), but takes seconds to say so, and who asks for a fact is the agent, in each
+//! of its runs. So this reads of its file what is written plainly, and says no more than a word.
 
 use std::net::IpAddr;
 

@@ -12,6 +12,7 @@ impl Parts<'_> {
             version: env!("CARGO_PKG_VERSION").into(),
             at: clocks.at(clocks.now),
             process: self.process(clocks, &listeners),
+            is_unasked: false,
             problems: Vec::new(),
             listeners,
             configuration: ConfigurationStatus::from(self.provenance),

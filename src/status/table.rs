@@ -107,6 +107,10 @@ impl Page<'_> {
     /// Why no process is nothing to worry about, or is.
     fn idle(&self) -> String {
         let (status, colours) = (self.status, self.colours);
+        if status.is_unasked {
+            let words = "status.socket is false, so no process is asked; this is what is written down";
+            return format!("{}: {words}", colours.yellow("unknown"));
+        }
         let waits = status.listeners.iter().any(|listener| listener.state == ListenerState::Waiting);
         if waits {
             let words = "no process runs; systemd holds the sockets, and the next connection starts one";
