@@ -15,15 +15,15 @@ use crate::status::{
 pub(super) fn legend() -> Markup {
     html! {
         p class="legend" {
-            @for (class, words) in [
-                ("carried", "carried"),
-                ("broken", "broken by the server"),
-                ("refused", "refused"),
-                ("vain", "tried in vain, and another was taken"),
-                ("none", "not lately"),
+            @for (class, width, words) in [
+                ("carried", 5, "carried"),
+                ("broken", 5, "broken by the server"),
+                ("refused", 5, "refused"),
+                ("vain", 2, "tried in vain"),
+                ("none", 2, "not lately"),
             ] {
                 span {
-                    svg viewBox="0 0 36 12" aria-hidden="true" { path class=(class) stroke-width="4" d="M0 6 H36" {} }
+                    svg viewBox="0 0 36 12" aria-hidden="true" { path class=(class) stroke-width=(width) d="M0 6 H36" {} }
                     " " (words)
                 }
             }
