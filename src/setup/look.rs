@@ -68,7 +68,10 @@ pub fn look(places: &Places, config: &Config, agent: Settings, mode: Mode) -> Re
     let runtime = runtime.map_err(SetupError::Runtime)?;
     let mut facts = Facts { agent, addresses, config: config.clone(), ..Facts::default() };
     runtime.block_on(look_around(&mut facts, mode));
-    facts.hosts = file::read(&places.hosts)?.unwrap_or_default();
+    // No other mode has to do with it, whatever is in there.
+    if mode == Mode::Alias {
+        facts.hosts = file::read(&places.hosts)?.unwrap_or_default();
+    }
     let drop_in = file::read(&places.drop_in)?.unwrap_or_default();
     facts.drop_in = block::lines(&drop_in).into_iter().map(str::to_owned).collect();
     facts.has_systemd = units::is_booted(&places.systemd);
