@@ -359,6 +359,22 @@ fn the_same_again_completes_it() {
     }
 }
 
+/// Between the plan and the write there are the seconds that Puppet takes.
+#[test]
+fn what_somebody_writes_meanwhile_is_not_lost() {
+    let cut = Cut::new();
+    let draft = cut.draft();
+    let lock = cut.book().lock().unwrap();
+    fs::write(cut.path("hosts"), "192.0.2.1 new\n").unwrap();
+    let error = apply(&cut.book(), Mode::Alias, &draft).unwrap_err().to_string();
+    assert!(error.contains("hosts is left: somebody has changed it meanwhile; run the same again"), "{error}");
+    assert_eq!(fs::read_to_string(cut.path("hosts")).unwrap(), "192.0.2.1 new\n");
+    drop(lock);
+    cut.undo();
+    assert_eq!(fs::read_to_string(cut.path("hosts")).unwrap(), "192.0.2.1 new\n");
+    assert!(!cut.path("new").exists() && !cut.path("record").exists());
+}
+
 /// An undo that was cut short goes on, and one in which a file cannot be written leaves the others undone.
 #[test]
 fn an_undo_can_be_cut_short_too() {

@@ -85,7 +85,7 @@ fn put_back(change: &Change, find: &impl Fn() -> Result<Puppet, PuppetError>) ->
     let Back { text, is_whole, left } = back(change, present.as_deref(), find)?;
     let diff = diff::unified(&change.path, present.as_deref(), text.as_deref());
     if text != present {
-        file::write(&change.path, text.as_deref(), PUBLIC)?;
+        file::exchange(&change.path, present.as_deref(), text.as_deref(), PUBLIC)?;
     }
     if text.is_none() {
         for directory in change.made.iter().rev() {

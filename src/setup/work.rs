@@ -31,5 +31,5 @@ fn write(change: &FileChange) -> Result<(), SetupError> {
     if let Some(directory) = change.path.parent() {
         file::make_directory(directory, 0o755)?;
     }
-    Ok(file::write(&change.path, Some(&change.after), PUBLIC)?)
+    Ok(file::exchange(&change.path, change.before.as_deref(), Some(&change.after), PUBLIC)?)
 }
