@@ -107,6 +107,11 @@ pub enum SetupError {
     /// The runtime for DNS and the servers could not be had.
     #[error("DNS cannot be asked: {0}")]
     Runtime(std::io::Error),
+    /// It has ended in between.
+    #[error(
+        "{0}; some of it may have been changed: the same again completes it, `puppet-shim setup --undo` puts it back"
+    )]
+    Halfway(Box<SetupError>),
     /// A setting that everything else goes by says nothing that is understood.
     #[error("{0}")]
     Settings(String),

@@ -14,17 +14,19 @@ pub fn apply(book: &Book, mode: Mode, draft: &Draft) -> Result<(), SetupError> {
     }
     record.is_done = false;
     book.write(&record)?;
+    change_all(draft).map_err(|error| SetupError::Halfway(Box::new(error)))?;
+    record.is_done = true;
+    Ok(book.write(&record)?)
+}
+
+fn change_all(draft: &Draft) -> Result<(), SetupError> {
     for change in &draft.ours {
         write(change)?;
     }
     for step in &draft.steps {
         step.take()?;
     }
-    for change in &draft.agents {
-        write(change)?;
-    }
-    record.is_done = true;
-    Ok(book.write(&record)?)
+    draft.agents.iter().try_for_each(write)
 }
 
 fn write(change: &FileChange) -> Result<(), SetupError> {
