@@ -368,6 +368,7 @@ fn what_somebody_writes_meanwhile_is_not_lost() {
     fs::write(cut.path("hosts"), "192.0.2.1 new\n").unwrap();
     let error = apply(&cut.book(), Mode::Alias, &draft).unwrap_err().to_string();
     assert!(error.contains("hosts is left: somebody has changed it meanwhile; run the same again"), "{error}");
+    assert!(error.ends_with("the same again completes it, `puppet-shim setup --undo` puts it back"), "{error}");
     assert_eq!(fs::read_to_string(cut.path("hosts")).unwrap(), "192.0.2.1 new\n");
     drop(lock);
     cut.undo();
@@ -375,32 +376,43 @@ fn what_somebody_writes_meanwhile_is_not_lost() {
     assert!(!cut.path("new").exists() && !cut.path("record").exists());
 }
 
-/// An undo that was cut short goes on, and one in which a file cannot be written leaves the others undone.
+/// An undo that was cut short goes on. One in which a file cannot be written puts the others back, but for puppet-shim itself
+/// as long as the agent may be led there.
 #[test]
 fn an_undo_can_be_cut_short_too() {
-    let cut = Cut::new();
-    cut.begin(3);
-    let hosts = cut.path("hosts");
-    let blocked = fs::read(&hosts).unwrap();
-    fs::remove_file(&hosts).unwrap();
-    fs::create_dir(&hosts).unwrap();
-    let record = cut.book().read().unwrap().unwrap();
-    let mut told = Vec::new();
-    let error =
-        undo(&cut.book(), &cut.places(), record, Puppet::find, |undone| told.push(undone.path.clone())).unwrap_err();
-    assert!(error.to_string().contains("hosts"), "{error}");
-    assert_eq!(told, [cut.path("puppet.conf")]);
-    fs::remove_dir(&hosts).unwrap();
-    fs::write(&hosts, blocked).unwrap();
-    cut.undo();
-    cut.is_as_before();
+    for (blocked, undone) in [
+        ("hosts", &["puppet.conf"][..]),
+        ("puppet.conf", &["hosts"]),
+        ("new/shim.toml", &["puppet.conf", "hosts"]),
+    ] {
+        let cut = Cut::new();
+        cut.begin(3);
+        let path = cut.path(blocked);
+        let text = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let record = cut.book().read().unwrap().unwrap();
+        let mut told = Vec::new();
+        let error = undo(&cut.book(), &cut.places(), record, Puppet::find, |undone| told.push(undone.path.clone()))
+            .unwrap_err();
+        assert!(error.to_string().contains(blocked), "{error}");
+        assert_eq!(told, undone.iter().map(|name| cut.path(name)).collect::<Vec<_>>());
+        let left = cut.book().read().unwrap().unwrap();
+        assert!(left.change(&path).is_some() && !left.is_done);
+        assert_eq!(left.changes.len(), 3 - undone.len());
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        cut.undo();
+        cut.is_as_before();
+    }
 }
 
 #[test]
 fn the_places_are_those_of_the_packages() {
     let places = Places::of_host(config::default_file());
     let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/leave-puppet")).unwrap();
-    assert!(script.contains("/var/lib/puppet-shim-setup/setup.json"), "the packages find the record");
+    let record = format!("\nreadonly RECORD={}\n", Book::of_host().file().display());
+    assert!(script.contains(&record), "the packages find the record");
     assert_eq!(places.hosts, Path::new("/etc/hosts"));
     assert_eq!(places.drop_in, Path::new("/etc/systemd/system/puppet-shim.socket.d/setup.conf"));
 }
