@@ -9,6 +9,7 @@
 mod support;
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -223,6 +224,22 @@ async fn refuses_with_the_reason() {
     }
 }
 
+#[tokio::test]
+async fn refuses_a_port_that_somebody_else_has() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = fs::read_to_string(world.host.file()).unwrap();
+    world.host.configure(&format!("listen = [\"{address}\"]\n{config}"));
+    let (code, _, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!(code, Some(1), "{err}");
+    let words = format!("refused: {address} is taken by process {} (", std::process::id());
+    assert!(err.lines().any(|line| line.starts_with(&words)), "{err}");
+    drop(listener);
+    let (code, out, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+}
+
 /// Without an answer it would take a site with a CA of its own for one without.
 #[tokio::test]
 async fn decides_nothing_while_dns_is_dead() {
@@ -376,15 +393,44 @@ fn what_somebody_writes_meanwhile_is_not_lost() {
     assert!(!cut.path("new").exists() && !cut.path("record").exists());
 }
 
+/// An agent that has been sent where nobody listens reaches no server, not even to have that mended.
+#[test]
+fn the_agent_is_sent_nowhere_where_nobody_listens() {
+    let cut = Cut::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let draft = || {
+        let mut draft = Draft { listens: vec![address], ..cut.draft() };
+        let (ours, agents) = draft.ours.drain(..).partition(|change| change.path.starts_with(cut.path("new")));
+        (draft.ours, draft.agents) = (ours, agents);
+        draft
+    };
+    drop(listener);
+    let lock = cut.book().lock().unwrap();
+    let error = apply(&cut.book(), Mode::Alias, &draft()).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("nobody listens on {address}, so the agent has not been sent there")),
+        "{error}"
+    );
+    assert!(cut.path("new/shim.toml").exists());
+    assert_eq!(fs::read_to_string(cut.path("hosts")).unwrap(), "127.0.0.1 localhost\n");
+    assert_eq!(fs::read_to_string(cut.path("puppet.conf")).unwrap(), "[main]\nserver = a\n");
+
+    let _listener = TcpListener::bind(address).unwrap();
+    apply(&cut.book(), Mode::Alias, &draft()).unwrap();
+    assert!(cut.draft().is_empty());
+    drop(lock);
+    cut.undo();
+    cut.is_as_before();
+}
+
 /// An undo that was cut short goes on. One in which a file cannot be written puts the others back, but for puppet-shim itself
 /// as long as the agent may be led there.
 #[test]
 fn an_undo_can_be_cut_short_too() {
-    for (blocked, undone) in [
-        ("hosts", &["puppet.conf"][..]),
-        ("puppet.conf", &["hosts"]),
-        ("new/shim.toml", &["puppet.conf", "hosts"]),
-    ] {
+    for (blocked, undone) in
+        [("hosts", &["puppet.conf"][..]), ("puppet.conf", &["hosts"]), ("new/shim.toml", &["puppet.conf", "hosts"])]
+    {
         let cut = Cut::new();
         cut.begin(3);
         let path = cut.path(blocked);

@@ -273,7 +273,10 @@ mod tests {
     fn lines_keep_their_ends() {
         let text = "# by hand\r\n[role.ca]\r\nports = [8141] # as ever\n\r\n[limits]\r\nconnections = 7\r\n";
         let (with, keys) = set(text, &wanted()).unwrap();
-        assert!(with.contains("\r\nports = [8141] # as ever\nnames = [\"puppetca\", \"ca.example.com\"]\r\n"), "{with:?}");
+        assert!(
+            with.contains("\r\nports = [8141] # as ever\nnames = [\"puppetca\", \"ca.example.com\"]\r\n"),
+            "{with:?}"
+        );
         assert!(with.starts_with("foreign = \"http://proxy.example.com:3128\"\r\n"), "{with:?}");
         accepted(&with);
         assert_eq!(take_back(&with, &keys).unwrap().0, text);

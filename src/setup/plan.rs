@@ -125,17 +125,12 @@ impl Plan {
 
     /// Proxy mode, and port mode within it.
     fn enter_by_proxy(&mut self, facts: &Facts, asked: &[Address]) {
-        let Some(listener) = listeners::proxy(&facts.config) else {
-            let why = "puppet-shim listens nowhere that the agent could have as its proxy; give it \"127.0.0.1:8139\" in `listen`";
-            self.refusals.push(why.into());
-            return;
-        };
+        let Some(listener) = listeners::enter(facts, self) else { return };
         if let Some(present) = present_proxy(facts).filter(|proxy| !is_ours(proxy, &facts.config)) {
             self.carry_over(&present, facts);
         }
         self.set("http_proxy_host", &listener.ip().to_string());
         self.set("http_proxy_port", &listener.port().to_string());
-        self.listens.push(listener);
         self.warn_of_silence(facts);
         self.look_at_no_proxy(facts, asked);
         for variable in &facts.environment {

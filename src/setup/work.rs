@@ -3,7 +3,7 @@
 use super::draft::{Draft, FileChange};
 use super::file::{self, PUBLIC};
 use super::record::{Book, Record};
-use super::{Mode, SetupError};
+use super::{Mode, SetupError, look};
 
 /// Does all that is drafted. Where it ends in between, be it by an error or by a power cut, the record has everything that
 /// may have been changed: the same again completes it, [`super::undo`] puts it back.
@@ -25,6 +25,11 @@ fn change_all(draft: &Draft) -> Result<(), SetupError> {
     }
     for step in &draft.steps {
         step.take()?;
+    }
+    let silent: Vec<_> =
+        draft.listens.iter().filter(|address| look::is_free(**address)).map(ToString::to_string).collect();
+    if !silent.is_empty() {
+        return Err(SetupError::Silent(silent.join(", ")));
     }
     draft.agents.iter().try_for_each(write)
 }
