@@ -215,9 +215,10 @@ impl Plan {
         let addresses = listeners::alias(facts, asked, self);
         let others = hosts::entries(&facts.hosts, &names);
         for entry in &others {
-            if !entry.address.is_loopback() {
+            if !addresses.contains(&entry.address) {
                 self.refusals.push(format!(
-                    "line {} of the hosts file takes {} to {}, and goes before what is added; take it out",
+                    "line {} of the hosts file takes {} to {}, where puppet-shim does not listen, and goes before what is added; take \
+                     it out",
                     entry.line, entry.name, entry.address
                 ));
             }

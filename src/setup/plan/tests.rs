@@ -481,6 +481,14 @@ fn a_line_of_the_hosts_file_that_goes_first() {
     facts.hosts = "192.0.2.7 puppet.example.com\n".into();
     let why = refusal(Mode::Alias, &facts);
     assert!(why.starts_with("line 1 of the hosts file takes puppet.example.com to 192.0.2.7"), "{why}");
+    // As Debian's installer has it for the host's own name.
+    facts.hosts = "127.0.1.1 puppet.example.com\n".into();
+    let why = refusal(Mode::Alias, &facts);
+    assert!(why.contains("to 127.0.1.1, where puppet-shim does not listen"), "{why}");
+    facts.hosts = "127.0.0.1 puppet.example.com\n::1 puppet.example.com\n".into();
+    good(Mode::Alias, &facts);
+    facts.ports.insert(address("[::1]:8140"), Port::Absent);
+    assert!(refusal(Mode::Alias, &facts).starts_with("line 2 of the hosts file takes puppet.example.com to ::1"));
 }
 
 #[test]
