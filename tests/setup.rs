@@ -12,6 +12,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use puppet_shim::config;
 use puppet_shim::puppet::{COMMAND_VARIABLE, Puppet};
@@ -21,6 +22,7 @@ use puppet_shim::setup::record::{Book, Part, Record};
 use puppet_shim::setup::undo::{Undone, undo};
 use puppet_shim::setup::work::apply;
 use puppet_shim::setup::{Mode, Places};
+use rustix::process::geteuid;
 use support::command::{Host, output, text};
 use support::dns::Dns;
 
@@ -103,7 +105,12 @@ impl World {
 
     /// Exit code, standard output, standard error.
     async fn setup(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        let mut command = self.host.command(&[&["setup"], args].concat());
+        // Whoever runs the tests is root there.
+        let prefix: &[&str] = if geteuid().is_root() { &[] } else { &["unshare", "--map-root-user"] };
+        self.call(self.host.prefixed(prefix, &[&["setup"], args].concat())).await
+    }
+
+    async fn call(&self, mut command: Command) -> (Option<i32>, String, String) {
         command.env(COMMAND_VARIABLE, self.puppet());
         for variable in ["http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"] {
             command.env_remove(variable);
@@ -250,6 +257,20 @@ async fn decides_nothing_while_dns_is_dead() {
     let (code, _, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("refused: DNS does not say which servers ca has, _x-puppet-ca._tcp.lab.test: "), "{err}");
+    assert_eq!(world.texts(), before);
+}
+
+#[tokio::test]
+async fn only_root_changes_anything() {
+    let world = World::new().await;
+    let before = world.texts();
+    let is_root = geteuid().is_root();
+    let prefix: &[&str] = if is_root { &["unshare", "--user"] } else { &[] };
+    for args in [&["setup", "--mode", "proxy", "--apply"][..], &["setup", "--undo"]] {
+        let (code, out, err) = world.call(world.host.prefixed(prefix, args)).await;
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        assert!(err.ends_with(": run this as root\n"), "{err}");
+    }
     assert_eq!(world.texts(), before);
 }
 
