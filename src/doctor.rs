@@ -12,6 +12,7 @@ mod finding;
 mod hosts_file;
 mod identity;
 mod listeners;
+pub(crate) mod owners;
 mod process;
 mod progress;
 mod roles;
@@ -22,9 +23,7 @@ mod view;
 mod way;
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -213,9 +212,7 @@ async fn host(patient: &Patient<'_>, systemd: &Systemd, agent: &Agent) -> Vec<Fi
     let is_older = daemon.is_some() && patient.config.differs_from_accepted(patient.state);
     let mut findings = configuration::judge(patient.config, is_older);
     findings.extend(units::judge(systemd));
-    let mut ours = vec![0, rustix::process::geteuid().as_raw()];
-    // Who it belongs to is whom the unit lets the daemon be.
-    ours.extend(fs::metadata(patient.state).ok().map(|state| state.uid()));
+    let ours = listeners::ours(patient.state);
     let scene = Scene {
         sockets: &sockets,
         systemd,

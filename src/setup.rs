@@ -107,6 +107,17 @@ pub enum SetupError {
     /// The runtime for DNS and the servers could not be had.
     #[error("DNS cannot be asked: {0}")]
     Runtime(std::io::Error),
+    /// Nobody listens where the agent was to be sent.
+    #[error(
+        "nobody listens on {0}, so the agent has not been sent there; `systemctl status puppet-shim.socket` and `journalctl -u \
+         puppet-shim.socket` say why"
+    )]
+    Silent(String),
+    /// It has ended in between.
+    #[error(
+        "{0}; some of it may have been changed: the same again completes it, `puppet-shim setup --undo` puts it back"
+    )]
+    Halfway(Box<SetupError>),
     /// A setting that everything else goes by says nothing that is understood.
     #[error("{0}")]
     Settings(String),

@@ -9,8 +9,10 @@
 mod support;
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use puppet_shim::config;
 use puppet_shim::puppet::{COMMAND_VARIABLE, Puppet};
@@ -20,6 +22,7 @@ use puppet_shim::setup::record::{Book, Part, Record};
 use puppet_shim::setup::undo::{Undone, undo};
 use puppet_shim::setup::work::apply;
 use puppet_shim::setup::{Mode, Places};
+use rustix::process::geteuid;
 use support::command::{Host, output, text};
 use support::dns::Dns;
 
@@ -102,7 +105,12 @@ impl World {
 
     /// Exit code, standard output, standard error.
     async fn setup(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        let mut command = self.host.command(&[&["setup"], args].concat());
+        // Whoever runs the tests is root there.
+        let prefix: &[&str] = if geteuid().is_root() { &[] } else { &["unshare", "--map-root-user"] };
+        self.call(self.host.prefixed(prefix, &[&["setup"], args].concat())).await
+    }
+
+    async fn call(&self, mut command: Command) -> (Option<i32>, String, String) {
         command.env(COMMAND_VARIABLE, self.puppet());
         for variable in ["http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"] {
             command.env_remove(variable);
@@ -223,6 +231,22 @@ async fn refuses_with_the_reason() {
     }
 }
 
+#[tokio::test]
+async fn refuses_a_port_that_somebody_else_has() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = fs::read_to_string(world.host.file()).unwrap();
+    world.host.configure(&format!("listen = [\"{address}\"]\n{config}"));
+    let (code, _, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!(code, Some(1), "{err}");
+    let words = format!("refused: {address} is taken by process {} (", std::process::id());
+    assert!(err.lines().any(|line| line.starts_with(&words)), "{err}");
+    drop(listener);
+    let (code, out, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+}
+
 /// Without an answer it would take a site with a CA of its own for one without.
 #[tokio::test]
 async fn decides_nothing_while_dns_is_dead() {
@@ -233,6 +257,20 @@ async fn decides_nothing_while_dns_is_dead() {
     let (code, _, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("refused: DNS does not say which servers ca has, _x-puppet-ca._tcp.lab.test: "), "{err}");
+    assert_eq!(world.texts(), before);
+}
+
+#[tokio::test]
+async fn only_root_changes_anything() {
+    let world = World::new().await;
+    let before = world.texts();
+    let is_root = geteuid().is_root();
+    let prefix: &[&str] = if is_root { &["unshare", "--user"] } else { &[] };
+    for args in [&["setup", "--mode", "proxy", "--apply"][..], &["setup", "--undo"]] {
+        let (code, out, err) = world.call(world.host.prefixed(prefix, args)).await;
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        assert!(err.ends_with(": run this as root\n"), "{err}");
+    }
     assert_eq!(world.texts(), before);
 }
 
@@ -359,32 +397,89 @@ fn the_same_again_completes_it() {
     }
 }
 
-/// An undo that was cut short goes on, and one in which a file cannot be written leaves the others undone.
+/// Between the plan and the write there are the seconds that Puppet takes.
 #[test]
-fn an_undo_can_be_cut_short_too() {
+fn what_somebody_writes_meanwhile_is_not_lost() {
     let cut = Cut::new();
-    cut.begin(3);
-    let hosts = cut.path("hosts");
-    let blocked = fs::read(&hosts).unwrap();
-    fs::remove_file(&hosts).unwrap();
-    fs::create_dir(&hosts).unwrap();
-    let record = cut.book().read().unwrap().unwrap();
-    let mut told = Vec::new();
-    let error =
-        undo(&cut.book(), &cut.places(), record, Puppet::find, |undone| told.push(undone.path.clone())).unwrap_err();
-    assert!(error.to_string().contains("hosts"), "{error}");
-    assert_eq!(told, [cut.path("puppet.conf")]);
-    fs::remove_dir(&hosts).unwrap();
-    fs::write(&hosts, blocked).unwrap();
+    let draft = cut.draft();
+    let lock = cut.book().lock().unwrap();
+    fs::write(cut.path("hosts"), "192.0.2.1 new\n").unwrap();
+    let error = apply(&cut.book(), Mode::Alias, &draft).unwrap_err().to_string();
+    assert!(error.contains("hosts is left: somebody has changed it meanwhile; run the same again"), "{error}");
+    assert!(error.ends_with("the same again completes it, `puppet-shim setup --undo` puts it back"), "{error}");
+    assert_eq!(fs::read_to_string(cut.path("hosts")).unwrap(), "192.0.2.1 new\n");
+    drop(lock);
+    cut.undo();
+    assert_eq!(fs::read_to_string(cut.path("hosts")).unwrap(), "192.0.2.1 new\n");
+    assert!(!cut.path("new").exists() && !cut.path("record").exists());
+}
+
+/// An agent that has been sent where nobody listens reaches no server, not even to have that mended.
+#[test]
+fn the_agent_is_sent_nowhere_where_nobody_listens() {
+    let cut = Cut::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let draft = || {
+        let mut draft = Draft { listens: vec![address], ..cut.draft() };
+        let (ours, agents) = draft.ours.drain(..).partition(|change| change.path.starts_with(cut.path("new")));
+        (draft.ours, draft.agents) = (ours, agents);
+        draft
+    };
+    drop(listener);
+    let lock = cut.book().lock().unwrap();
+    let error = apply(&cut.book(), Mode::Alias, &draft()).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("nobody listens on {address}, so the agent has not been sent there")),
+        "{error}"
+    );
+    assert!(cut.path("new/shim.toml").exists());
+    assert_eq!(fs::read_to_string(cut.path("hosts")).unwrap(), "127.0.0.1 localhost\n");
+    assert_eq!(fs::read_to_string(cut.path("puppet.conf")).unwrap(), "[main]\nserver = a\n");
+
+    let _listener = TcpListener::bind(address).unwrap();
+    apply(&cut.book(), Mode::Alias, &draft()).unwrap();
+    assert!(cut.draft().is_empty());
+    drop(lock);
     cut.undo();
     cut.is_as_before();
+}
+
+/// An undo that was cut short goes on. One in which a file cannot be written puts the others back, but for puppet-shim itself
+/// as long as the agent may be led there.
+#[test]
+fn an_undo_can_be_cut_short_too() {
+    for (blocked, undone) in
+        [("hosts", &["puppet.conf"][..]), ("puppet.conf", &["hosts"]), ("new/shim.toml", &["puppet.conf", "hosts"])]
+    {
+        let cut = Cut::new();
+        cut.begin(3);
+        let path = cut.path(blocked);
+        let text = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let record = cut.book().read().unwrap().unwrap();
+        let mut told = Vec::new();
+        let error = undo(&cut.book(), &cut.places(), record, Puppet::find, |undone| told.push(undone.path.clone()))
+            .unwrap_err();
+        assert!(error.to_string().contains(blocked), "{error}");
+        assert_eq!(told, undone.iter().map(|name| cut.path(name)).collect::<Vec<_>>());
+        let left = cut.book().read().unwrap().unwrap();
+        assert!(left.change(&path).is_some() && !left.is_done);
+        assert_eq!(left.changes.len(), 3 - undone.len());
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        cut.undo();
+        cut.is_as_before();
+    }
 }
 
 #[test]
 fn the_places_are_those_of_the_packages() {
     let places = Places::of_host(config::default_file());
     let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/leave-puppet")).unwrap();
-    assert!(script.contains("/var/lib/puppet-shim-setup/setup.json"), "the packages find the record");
+    let record = format!("\nreadonly RECORD={}\n", Book::of_host().file().display());
+    assert!(script.contains(&record), "the packages find the record");
     assert_eq!(places.hosts, Path::new("/etc/hosts"));
     assert_eq!(places.drop_in, Path::new("/etc/systemd/system/puppet-shim.socket.d/setup.conf"));
 }

@@ -1,7 +1,7 @@
 //! `puppet-shim setup`: sends the agent through puppet-shim, and takes it off again.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, Accepted, Config, Rejected};
@@ -30,10 +30,10 @@ Examples:
 /// certificates, and prints what has to change: the `puppet config set` commands, the lines of the hosts file, the
 /// socket's drop-in, and the keys of our own configuration, as commands and as a diff. With --apply it makes the changes,
 /// and remembers what there was. --undo puts that back: byte for byte where nobody else has touched a file since, otherwise our own
-/// keys and lines and no more.
+/// keys and lines and no more. A file that cannot be put back keeps none of the others from it; the same again goes on with it.
 ///
 /// It refuses, with the reason, what could not work. A proxy that the agent has already becomes `foreign` in our
-/// configuration. It is run as root, for it is root's agent that is meant. Exits with 0 where it is done or nothing has to
+/// configuration. --apply and --undo are for root alone, whose agent it is. Exits with 0 where it is done or nothing has to
 /// be, with 1 where it is refused or has failed, and with 78 where our configuration cannot be used.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -62,6 +62,9 @@ pub struct SetupArgs {
 const READ_AGAIN: &str =
     "there is no systemd: have puppet-shim read its configuration again (`kill -HUP` its process), or start it anew";
 
+/// Why others cannot do it.
+const NOT_ROOT: &str = "only root can change this host's agent, whose settings are root's: run this as root";
+
 /// What comes of it, with an error for what did not work.
 type Outcome = Result<ExitCode, SetupError>;
 
@@ -69,6 +72,10 @@ type Outcome = Result<ExitCode, SetupError>;
 pub fn setup(args: &SetupArgs) -> ExitCode {
     let places = Places::of_host(args.config.clone().unwrap_or_else(config::default_file));
     let (mut out, mut err) = (io::stdout(), io::stderr());
+    if (args.apply || args.undo) && !rustix::process::geteuid().is_root() {
+        let _ = writeln!(err, "puppet-shim: {NOT_ROOT}");
+        return ExitCode::FAILURE;
+    }
     let outcome = match args.mode {
         Some(mode) => set_up(args, mode, &places, &mut out, &mut err),
         None => take_off(&places, &mut out),
@@ -109,6 +116,11 @@ fn set_up(args: &SetupArgs, mode: Mode, places: &Places, out: &mut dyn Write, er
             "warning: for a user other than root, Puppet has other settings than for the agent; run this as root"
         );
     }
+    if facts.has_systemd
+        && let Some(warning) = past_the_service(&places.configuration, &config::default_file())
+    {
+        let _ = writeln!(err, "warning: {warning}");
+    }
     for warning in &plan.warnings {
         let _ = writeln!(err, "warning: {warning}");
     }
@@ -136,6 +148,13 @@ fn set_up(args: &SetupArgs, mode: Mode, places: &Places, out: &mut dyn Write, er
     Ok(ExitCode::SUCCESS)
 }
 
+/// A file that the packages' service does not read changes nothing for it.
+fn past_the_service(named: &Path, service: &Path) -> Option<String> {
+    let what = "what is changed in there holds for a puppet-shim that is started with --config";
+    let (named_file, service_file) = (named.display(), service.display());
+    (named != service).then(|| format!("puppet-shim.service reads {service_file}, and not {named_file}: {what}"))
+}
+
 /// Everything that is to be done, as commands and diffs: what is not a command is a comment to a shell.
 fn show(mode: Mode, applies: bool, plan: &Plan, drafted: &Draft, puppet: &Puppet, out: &mut dyn Write) {
     let part = |title: &str, lines: Vec<String>| {
@@ -161,15 +180,15 @@ fn take_off(places: &Places, out: &mut dyn Write) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     };
     let mut is_ours_changed = false;
-    undo(&book, places, record, Puppet::find, |undone| {
+    let outcome = undo(&book, places, record, Puppet::find, |undone| {
         is_ours_changed |= undone.path == places.configuration && !undone.diff.is_empty();
         tell(undone, out);
-    })?;
+    });
     if is_ours_changed && !units::is_booted(&places.systemd) {
         let _ = writeln!(out, "{READ_AGAIN}");
     }
     drop(lock);
-    Ok(ExitCode::SUCCESS)
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 fn tell(undone: &Undone, out: &mut dyn Write) {
@@ -195,6 +214,16 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         setup: SetupArgs,
+    }
+
+    #[test]
+    fn a_file_that_the_service_does_not_read() {
+        let (service, other) = (Path::new("/etc/puppet-shim/puppet-shim.toml"), Path::new("/root/shim.toml"));
+        assert_eq!(past_the_service(service, service), None);
+        let warning = past_the_service(other, service).unwrap();
+        assert!(
+            warning.starts_with("puppet-shim.service reads /etc/puppet-shim/puppet-shim.toml, and not /root/shim.toml")
+        );
     }
 
     #[test]

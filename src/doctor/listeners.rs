@@ -1,10 +1,13 @@
 //! Whether each configured address is listened on, and by us: anybody else there would answer the agent's first run.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 
 use super::finding::Finding;
 use super::sockets::{Holder, Sockets};
 use super::units::{SOCKET, Systemd, Unit};
+use crate::state::StateDirectory;
 
 const CHECK: &str = "listener";
 
@@ -21,6 +24,14 @@ pub(super) struct Scene<'a> {
     pub(super) is_expected: bool,
     /// Whether the daemon is to leave when it is idle.
     pub(super) idle_exit: bool,
+}
+
+/// The users that may hold a listener of ours: root, this one, and who the daemon runs as.
+pub(super) fn ours(state: &StateDirectory) -> Vec<u32> {
+    let mut ours = vec![0, rustix::process::geteuid().as_raw()];
+    // Who it belongs to is whom the unit lets the daemon be.
+    ours.extend(fs::metadata(state).ok().map(|state| state.uid()));
+    ours
 }
 
 /// Whether somebody else has an address: the user's number, and what is known of the process.

@@ -1,6 +1,7 @@
 //! Our own configuration file, changed key by key with everything else as it was written.
 
 use serde::{Deserialize, Serialize};
+use similar::{ChangeTag, TextDiff};
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
 /// A value that `setup` gives to a key.
@@ -58,7 +59,7 @@ pub fn set(text: &str, wanted: &[(Vec<String>, Wanted)]) -> Result<(String, Vec<
         keys.push(Key { path: path.clone(), to: to.clone(), was: old.map(plain), made });
         put(table, name, value);
     }
-    Ok((document.to_string(), keys))
+    Ok((with_line_ends(text, &document.to_string()), keys))
 }
 
 /// The text with these keys as they were, where they still have what `setup` gave them; and those that have something
@@ -82,7 +83,29 @@ pub fn take_back<'k>(text: &str, keys: &'k [Key]) -> Result<(String, Vec<&'k Key
             }
         }
     }
-    Ok((document.to_string(), left))
+    Ok((with_line_ends(text, &document.to_string()), left))
+}
+
+/// The new text with the line ends of the old one: `toml_edit` writes LF throughout. A line that is new has that of the
+/// first.
+fn with_line_ends(old: &str, new: &str) -> String {
+    if !old.contains("\r\n") {
+        return new.to_owned();
+    }
+    let lines: Vec<&str> = old.split_inclusive('\n').collect();
+    let end = if lines.first().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" };
+    let plain = old.replace("\r\n", "\n");
+    let diff = TextDiff::from_lines(plain.as_str(), new);
+    let mut text = String::new();
+    for change in diff.iter_all_changes() {
+        match (change.tag(), change.old_index().and_then(|at| lines.get(at)), change.value().strip_suffix('\n')) {
+            (ChangeTag::Delete, ..) => {}
+            (ChangeTag::Equal, Some(line), _) => text.push_str(line),
+            (_, _, Some(line)) => text.extend([line, end]),
+            (_, _, None) => text.push_str(change.value()),
+        }
+    }
+    text
 }
 
 /// Whether nothing is left but blanks.
@@ -244,6 +267,19 @@ mod tests {
         assert_eq!(without, "foreign = \"http://proxy.example.com:8080\"\ncertname = \"a\"\n");
         assert_eq!(left, [&keys[0]]);
         assert!(!is_empty(&without) && is_empty(&take_back(&with, &keys).unwrap().0));
+    }
+
+    #[test]
+    fn lines_keep_their_ends() {
+        let text = "# by hand\r\n[role.ca]\r\nports = [8141] # as ever\n\r\n[limits]\r\nconnections = 7\r\n";
+        let (with, keys) = set(text, &wanted()).unwrap();
+        assert!(
+            with.contains("\r\nports = [8141] # as ever\nnames = [\"puppetca\", \"ca.example.com\"]\r\n"),
+            "{with:?}"
+        );
+        assert!(with.starts_with("foreign = \"http://proxy.example.com:3128\"\r\n"), "{with:?}");
+        accepted(&with);
+        assert_eq!(take_back(&with, &keys).unwrap().0, text);
     }
 
     #[test]

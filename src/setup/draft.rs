@@ -1,5 +1,6 @@
 //! The files' new texts, as the plan wants them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::plan::Plan;
@@ -16,6 +17,8 @@ pub struct Draft {
     pub ours: Vec<FileChange>,
     /// What systemd has to be told then.
     pub steps: Vec<Step>,
+    /// Where somebody has to listen then. None without systemd, which is all that could see to it at once.
+    pub listens: Vec<SocketAddr>,
     /// So that the agent looks there. Last, for a host whose set-up ends in between is as it was before.
     pub agents: Vec<FileChange>,
 }
@@ -90,6 +93,7 @@ pub fn draft(
     let configuration = keys_of(&places.configuration, plan)?;
     let silent = plan.listens.iter().any(|address| facts.ports.get(address) == Some(&Port::Free));
     if facts.has_systemd {
+        draft.listens.clone_from(&plan.listens);
         let had_begun = |path| unfinished.is_some_and(|record| record.change(path).is_some());
         let units = drop_in.is_some() || had_begun(&places.drop_in);
         draft.steps = units::steps(units, configuration.is_some() || had_begun(&places.configuration), !silent);

@@ -37,6 +37,8 @@ pub struct Facts {
     pub drop_in: Vec<String>,
     /// Who has the addresses that may be listened on.
     pub ports: BTreeMap<SocketAddr, Port>,
+    /// Where the socket's unit listens; `None`: there is none, or systemd does not say.
+    pub unit: Option<Vec<SocketAddr>>,
     /// Whether systemd runs this host.
     pub has_systemd: bool,
     /// What goes before the settings.
@@ -87,13 +89,15 @@ pub enum Shown {
     Nothing(String),
 }
 
-/// Whether somebody listens on an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Port {
-    /// Nobody does.
+    /// Nobody has.
     Free,
-    /// Somebody does.
-    Taken,
+    /// puppet-shim, or systemd for it.
+    Ours,
+    /// Somebody else: who, for a sentence.
+    Others(String),
     /// This host has no such address: no IPv6.
     Absent,
 }

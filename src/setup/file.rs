@@ -35,17 +35,22 @@ pub struct FileError {
 ///
 /// Where it cannot be read, is no regular file, is larger than 1 MiB, or is not UTF-8, which a change could not keep.
 pub fn read(path: &Path) -> Result<Option<String>, FileError> {
+    read_up_to(path, LARGEST)
+}
+
+/// The same of a file that may be larger, in bytes: whole MiB.
+pub fn read_up_to(path: &Path, largest: u64) -> Result<Option<String>, FileError> {
     let error = |why| FileError { path: path.to_owned(), what: "cannot be read", why };
     let meta = match fs::metadata(path) {
         Ok(meta) => meta,
         Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(why) => return Err(error(why)),
     };
-    if !meta.is_file() || meta.len() > LARGEST {
-        return Err(error(io::Error::other("it is no regular file of 1 MiB or less")));
+    if !meta.is_file() || meta.len() > largest {
+        return Err(error(io::Error::other(format!("it is no regular file of {} MiB or less", largest >> 20))));
     }
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes)).map_err(error)?;
+    File::open(path).and_then(|file| file.take(largest).read_to_end(&mut bytes)).map_err(error)?;
     let not_utf8 = |why: std::string::FromUtf8Error| {
         let line = why.as_bytes()[..why.utf8_error().valid_up_to()].split(|b| *b == b'\n').count();
         error(io::Error::other(format!("line {line} is not UTF-8; save it as UTF-8, or make the change by hand")))
@@ -66,6 +71,16 @@ pub fn write(path: &Path, text: Option<&str>, mode: u32) -> Result<(), FileError
     };
     let what = if text.is_some() { "cannot be written" } else { "cannot be removed" };
     done.map_err(|why| FileError { path: path.to_owned(), what, why })
+}
+
+/// Gives a file this text, or none, if it still holds what the new text was made from: between the two there are the
+/// seconds that Puppet takes, and what somebody else writes meanwhile would be lost.
+pub fn exchange(path: &Path, before: Option<&str>, text: Option<&str>, mode: u32) -> Result<(), FileError> {
+    if read(path)?.as_deref() != before {
+        let why = io::Error::other("somebody has changed it meanwhile; run the same again");
+        return Err(FileError { path: path.to_owned(), what: "is left", why });
+    }
+    write(path, text, mode)
 }
 
 fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
@@ -178,6 +193,20 @@ mod tests {
         assert_eq!(mode(&path), 0o644);
         write(&path, None, PUBLIC).unwrap();
         write(&path, None, PUBLIC).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_was_written_meanwhile_is_not_lost() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        exchange(&path, None, Some("ours"), PUBLIC).unwrap();
+        for (before, text) in [(None, Some("new")), (Some("old"), Some("new")), (Some("old"), None)] {
+            let why = exchange(&path, before, text, PUBLIC).unwrap_err().to_string();
+            assert!(why.ends_with("file is left: somebody has changed it meanwhile; run the same again"), "{why}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "ours");
+        }
+        exchange(&path, Some("ours"), None, PUBLIC).unwrap();
         assert!(!path.exists());
     }
 

@@ -1,6 +1,7 @@
 //! Finds out what is so: Puppet's settings, DNS, the servers' certificates, the files, the ports.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use crate::config::{Config, RoleConfig};
 use crate::daemon::Site;
 use crate::dial::Dialer;
 use crate::discovery::{Source, Target};
+use crate::doctor::owners::{Owner, Owners};
 use crate::domain;
 use crate::host::{Host, HostPort};
 use crate::probe::{BOUND, Prober, Verdict};
@@ -67,11 +69,14 @@ pub fn look(places: &Places, config: &Config, agent: Settings, mode: Mode) -> Re
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(SetupError::Runtime)?;
     let mut facts = Facts { agent, addresses, config: config.clone(), ..Facts::default() };
+    facts.has_systemd = units::is_booted(&places.systemd);
     runtime.block_on(look_around(&mut facts, mode));
-    facts.hosts = file::read(&places.hosts)?.unwrap_or_default();
+    // No other mode has to do with it, whatever is in there.
+    if mode == Mode::Alias {
+        facts.hosts = file::read(&places.hosts)?.unwrap_or_default();
+    }
     let drop_in = file::read(&places.drop_in)?.unwrap_or_default();
     facts.drop_in = block::lines(&drop_in).into_iter().map(str::to_owned).collect();
-    facts.has_systemd = units::is_booted(&places.systemd);
     facts.environment = environment::look(&places.environment);
     Ok(facts)
 }
@@ -99,8 +104,11 @@ async fn look_around(facts: &mut Facts, mode: Mode) {
     let config = additions.applied(config);
     let site = self::site(&config);
     let roles = join_all(ROLES.map(|role| look_at(role, &site, &config, addresses, mode))).await;
-    let ports = listeners::candidates(&config, addresses).into_iter().map(|address| (address, who_has(address)));
-    facts.ports = ports.collect();
+    let candidates = listeners::candidates(&config, addresses);
+    let numbers: Vec<_> = candidates.iter().map(SocketAddr::port).collect();
+    let owners = Owners::ask(&numbers, facts.has_systemd).await;
+    facts.ports = candidates.into_iter().map(|address| (address, who_has(address, &owners))).collect();
+    facts.unit = owners.unit().map(<[SocketAddr]>::to_vec);
     facts.domain = site.table.domain().map(str::to_owned);
     facts.roles = ROLES.iter().map(|role| (*role).to_owned()).zip(roles).collect();
     (facts.additions, facts.targets) = (additions, targets);
@@ -188,20 +196,32 @@ async fn ask(server: HostPort, name: &Host, site: &Site, prober: &Prober, dialer
     (server, Shown::Nothing(why))
 }
 
-/// Asked by trying to have the address, without listening on it.
-fn who_has(address: SocketAddr) -> Port {
-    let bound = Socket::new(Domain::for_address(address), Type::STREAM, None).and_then(|socket| {
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())
-    });
-    match bound {
+/// Who has an address.
+fn who_has(address: SocketAddr, owners: &Owners) -> Port {
+    match bind(address) {
         Ok(()) => Port::Free,
-        Err(why) if why.kind() == std::io::ErrorKind::AddrInUse => Port::Taken,
+        Err(why) if why.kind() == io::ErrorKind::AddrInUse => match owners.of(address) {
+            Owner::Ours => Port::Ours,
+            Owner::Stranger(who) => Port::Others(who),
+            Owner::Nobody => Port::Others("a process that does not listen there".into()),
+        },
         Err(_) => Port::Absent,
     }
+}
+
+/// Whether nobody has an address.
+pub fn is_free(address: SocketAddr) -> bool {
+    bind(address).is_ok()
+}
+
+/// Tries to have an address, without listening on it: to connect would start the daemon.
+fn bind(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
 }
 
 #[cfg(test)]
@@ -210,14 +230,18 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn knows_who_has_a_port() {
+    #[tokio::test]
+    async fn knows_who_has_a_port() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(who_has(address), Port::Taken);
+        let owners = Owners::ask(&[address.port()], false).await;
+        let had = who_has(address, &owners);
+        assert!(matches!(&had, Port::Others(who) if who.contains(&std::process::id().to_string())), "{had:?}");
+        assert!(!is_free(address));
         drop(listener);
-        assert_eq!(who_has(address), Port::Free);
+        assert_eq!(who_has(address, &owners), Port::Free);
+        assert!(is_free(address));
         // TEST-NET-1 is nobody's.
-        assert_eq!(who_has("192.0.2.1:8140".parse().unwrap()), Port::Absent);
+        assert_eq!(who_has("192.0.2.1:8140".parse().unwrap(), &owners), Port::Absent);
     }
 }

@@ -3,9 +3,13 @@
 /// The first entry of `no_proxy` that takes a connection to this name and port past the proxy.
 ///
 /// An entry counts at the end of the name, with a dot before it or without; `*` stands for anything; with a port it
-/// counts for that port alone.
+/// counts for that port alone. Empty ones at the end are none: Ruby's `split` leaves them out.
 pub fn covers<'n>(no_proxy: &'n str, name: &str, port: u16) -> Option<&'n str> {
-    no_proxy.split(',').map(str::trim).find(|entry| is_covered(entry, name, port))
+    let entries = no_proxy.trim_end_matches(|c: char| c == ',' || c.is_whitespace());
+    if entries.is_empty() {
+        return None;
+    }
+    entries.split(',').map(str::trim).find(|entry| is_covered(entry, name, port))
 }
 
 fn is_covered(entry: &str, name: &str, port: u16) -> bool {
@@ -50,6 +54,10 @@ mod tests {
             ("puppet.example.com:443", None),
             ("xample.com:8140", Some("xample.com:8140")),
             ("*", Some("*")),
+            ("localhost,", None),
+            ("localhost, , ", None),
+            ("", None),
+            (",", None),
             ("PUPPET.example.com", None),
         ] {
             assert_eq!(covers(no_proxy, "puppet.example.com", 8140), expected, "{no_proxy:?}");

@@ -125,17 +125,12 @@ impl Plan {
 
     /// Proxy mode, and port mode within it.
     fn enter_by_proxy(&mut self, facts: &Facts, asked: &[Address]) {
-        let Some(listener) = listeners::proxy(&facts.config) else {
-            let why = "puppet-shim listens nowhere that the agent could have as its proxy; give it \"127.0.0.1:8139\" in `listen`";
-            self.refusals.push(why.into());
-            return;
-        };
+        let Some(listener) = listeners::enter(facts, self) else { return };
         if let Some(present) = present_proxy(facts).filter(|proxy| !is_ours(proxy, &facts.config)) {
             self.carry_over(&present, facts);
         }
         self.set("http_proxy_host", &listener.ip().to_string());
         self.set("http_proxy_port", &listener.port().to_string());
-        self.listens.push(listener);
         self.warn_of_silence(facts);
         self.look_at_no_proxy(facts, asked);
         for variable in &facts.environment {
@@ -220,9 +215,10 @@ impl Plan {
         let addresses = listeners::alias(facts, asked, self);
         let others = hosts::entries(&facts.hosts, &names);
         for entry in &others {
-            if !entry.address.is_loopback() {
+            if !addresses.contains(&entry.address) {
                 self.refusals.push(format!(
-                    "line {} of the hosts file takes {} to {}, and goes before what is added; take it out",
+                    "line {} of the hosts file takes {} to {}, where puppet-shim does not listen, and goes before what is added; take \
+                     it out",
                     entry.line, entry.name, entry.address
                 ));
             }

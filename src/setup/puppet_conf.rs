@@ -73,7 +73,7 @@ pub fn edit(puppet: &Puppet, text: &str, wanted: &[Wanted]) -> Result<Edited, Ed
         }
         let after = fs::read_to_string(&file)?;
         if after != edited.text {
-            let was = replaced(&edited.text, &after);
+            let was = replaced(name, &edited.text, &after);
             edited.settings.push(Setting { name: name.clone(), to: to.clone(), was });
             edited.text = after;
         }
@@ -113,12 +113,13 @@ pub fn take_back<'s>(
     Ok((fs::read_to_string(&file)?, left))
 }
 
-/// The value in the one line that is not there any more: Puppet replaces a setting's line, or adds one.
-fn replaced(before: &str, after: &str) -> Option<String> {
+/// The setting's value in the line that is not there any more: Puppet replaces its line, or adds one. Other lines of the
+/// section go and come too where it mends them, such as a last one without its end, or ends of CRLF.
+fn replaced(name: &str, before: &str, after: &str) -> Option<String> {
     let diff = TextDiff::from_lines(before, after);
-    let mut gone = diff.iter_all_changes().filter(|change| change.tag() == ChangeTag::Delete);
-    let (_, value) = gone.find_map(|change| change.value().split_once('='))?;
-    Some(value.trim().to_owned())
+    let gone = diff.iter_all_changes().filter(|change| change.tag() == ChangeTag::Delete);
+    let mut settings = gone.filter_map(|change| change.value().split_once('='));
+    settings.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -136,10 +137,30 @@ mod tests {
             ("[main]\nserver = b\n# c\n[agent]\nserver = b\n", Some("a")),
             (before, None),
         ] {
-            assert_eq!(replaced(before, after).as_deref(), was, "{after}");
+            assert_eq!(replaced("server", before, after).as_deref(), was, "{after}");
         }
         let twice = "[main]\nserver = a\n[agent]\nserver = a\n";
-        assert_eq!(replaced(twice, &twice.replacen("= a", "= b", 1)).as_deref(), Some("a"));
-        assert_eq!(replaced("[main]\nca_server=$server", "[main]\nca_server=x\n").as_deref(), Some("$server"));
+        assert_eq!(replaced("server", twice, &twice.replacen("= a", "= b", 1)).as_deref(), Some("a"));
+        let was = replaced("ca_server", "[main]\nca_server=$server", "[main]\nca_server=x\n");
+        assert_eq!(was.as_deref(), Some("$server"));
+    }
+
+    /// As `puppet config set` of 7 and 8 leaves them: it gives the section's last line its end, and the section's lines ends
+    /// of LF.
+    #[test]
+    fn what_puppet_mends_besides_is_not_what_the_setting_was() {
+        for (name, before, after, was) in [
+            ("proxy", "[main]\nserver = a", "[main]\nserver = a\nproxy = x\n", None),
+            ("ca_server", "[main]\nserver = a\nca_server = q", "[main]\nserver = a\nca_server = x\n", Some("q")),
+            ("proxy", "[main]\r\nserver = a\r\n# c\r\n", "[main]\nserver = a\nproxy = x\n# c\r\n", None),
+            (
+                "ca_server",
+                "[main]\r\nserver = a\r\nca_server = q\r\n",
+                "[main]\nserver = a\nca_server = x\n",
+                Some("q"),
+            ),
+        ] {
+            assert_eq!(replaced(name, before, after).as_deref(), was, "{name} in {before:?}");
+        }
     }
 }

@@ -22,6 +22,9 @@ const DIRECTORY: &str = "/var/lib/puppet-shim-setup";
 /// Its name in there, and in `$STATE_DIRECTORY`.
 const FILE: &str = "setup.json";
 
+/// Largest record, in bytes: it has the texts of four files of 1 MiB before and after, and JSON's escapes.
+const LARGEST: u64 = 16 << 20;
+
 /// The form of the file.
 const VERSION: u32 = 1;
 
@@ -85,6 +88,17 @@ pub enum RecordError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// It would not be read again.
+    #[error(
+        "{} would be of {length} bytes, and one of more than {LARGEST} is not read again; so large are the files that are to be changed",
+        .path.display()
+    )]
+    Large {
+        /// Where it is.
+        path: PathBuf,
+        /// How long, in bytes.
+        length: usize,
     },
     /// Two at a time.
     #[error("another `puppet-shim setup` is at work; wait for it")]
@@ -165,7 +179,12 @@ impl Book {
     /// The one of this host: `/var/lib/puppet-shim-setup`, or `$STATE_DIRECTORY` where that is set.
     pub fn find() -> Self {
         let directory = env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty());
-        Book { directory: directory.map_or_else(|| DIRECTORY.into(), PathBuf::from) }
+        directory.map_or_else(Self::of_host, Self::at)
+    }
+
+    /// `/var/lib/puppet-shim-setup`.
+    pub fn of_host() -> Self {
+        Self::at(DIRECTORY)
     }
 
     /// The one in this directory.
@@ -173,7 +192,8 @@ impl Book {
         Book { directory: directory.into() }
     }
 
-    fn file(&self) -> PathBuf {
+    /// The path of the record.
+    pub fn file(&self) -> PathBuf {
         self.directory.join(FILE)
     }
 
@@ -192,7 +212,7 @@ impl Book {
     /// What has been changed; `None`: nothing.
     pub fn read(&self) -> Result<Option<Record>, RecordError> {
         let path = self.file();
-        let Some(text) = file::read(&path)? else { return Ok(None) };
+        let Some(text) = file::read_up_to(&path, LARGEST)? else { return Ok(None) };
         let form = |why| RecordError::Form { path: path.clone(), why };
         let record: Record = serde_json::from_str(&text).map_err(|why| form(why.to_string()))?;
         if record.version != VERSION {
@@ -206,6 +226,9 @@ impl Book {
         let path = self.file();
         let text = serde_json::to_string_pretty(record);
         let text = text.map_err(|why| RecordError::Form { path: path.clone(), why: why.to_string() })?;
+        if text.len() as u64 > LARGEST {
+            return Err(RecordError::Large { path, length: text.len() });
+        }
         Ok(file::write(&path, Some(&text), PRIVATE)?)
     }
 
@@ -249,6 +272,23 @@ mod tests {
         book.remove().unwrap();
         assert!(!folder.path().join("setup").exists());
         drop(lock);
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Book::at(folder.path());
+        let large = |bytes| {
+            let mut record = Record::new(Mode::Alias);
+            record.add(change(None, &"a".repeat(bytes), Vec::new()), None);
+            record
+        };
+        let record = large(2 << 20);
+        book.write(&record).unwrap();
+        assert_eq!(book.read().unwrap().as_ref(), Some(&record));
+        let why = book.write(&large(16 << 20)).unwrap_err().to_string();
+        assert!(why.contains("is not read again"), "{why}");
+        assert_eq!(book.read().unwrap(), Some(record), "what was there stays");
     }
 
     #[test]

@@ -33,9 +33,12 @@ struct Back {
 /// Undoes all of the record, the last change first, so that the agent is off before puppet-shim goes. Each file is told of
 /// as soon as it is done.
 ///
+/// One that cannot be put back keeps none of the others from it, but that puppet-shim stays where it is as long as the
+/// agent may still be led there.
+///
 /// # Errors
 ///
-/// With the first that could not be put back. The rest of the record stays, and the same again goes on with it.
+/// With the first that could not be put back. It stays in the record, and the same again goes on with that.
 pub fn undo(
     book: &Book,
     places: &Places,
@@ -43,23 +46,64 @@ pub fn undo(
     find: impl Fn() -> Result<Puppet, PuppetError>,
     mut tell: impl FnMut(&Undone),
 ) -> Result<(), SetupError> {
-    // Cut short after the last file: nobody knows any more what systemd has been told.
-    let is_unknown = record.changes.is_empty();
-    let mut changed = Changed { drop_in: is_unknown, configuration: is_unknown };
-    while let Some(change) = record.changes.last() {
-        let undone = put_back(change, &find)?;
-        changed.note(&undone, change, places);
-        tell(&undone);
-        record.changes.pop();
+    let mut changed = Changed::unknown(&record, places);
+    // From here on nobody knows, should this be cut short, what systemd has been told.
+    if record.is_done {
         record.is_done = false;
         book.write(&record)?;
     }
-    if units::is_booted(&places.systemd) {
-        for step in changed.steps() {
-            step.take()?;
+    let mut failure = None;
+    for stage in [Stage::Agent, Stage::Service, Stage::Socket] {
+        if stage != Stage::Agent && record.changes.iter().any(|change| Stage::of(change, places) == Stage::Agent) {
+            break;
+        }
+        for at in (0..record.changes.len()).rev() {
+            let change = &record.changes[at];
+            if Stage::of(change, places) != stage {
+                continue;
+            }
+            match put_back(change, &find) {
+                Ok(undone) => {
+                    changed.note(&undone, change, places);
+                    tell(&undone);
+                    record.changes.remove(at);
+                    book.write(&record)?;
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
         }
     }
-    Ok(book.remove()?)
+    if units::is_booted(&places.systemd) {
+        let untold = changed.steps().into_iter().find_map(|step| step.take().err());
+        failure = failure.or(untold.map(SetupError::from));
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(book.remove()?),
+    }
+}
+
+/// In which order it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// What leads the agent to puppet-shim.
+    Agent,
+    /// Our configuration.
+    Service,
+    /// The socket's drop-in. Last: while it is in the record, systemd may not have been told that it is gone.
+    Socket,
+}
+
+impl Stage {
+    fn of(change: &Change, places: &Places) -> Self {
+        match change.part {
+            Part::Keys(_) => Stage::Service,
+            Part::Block if change.path == places.drop_in => Stage::Socket,
+            Part::Block | Part::Settings(_) => Stage::Agent,
+        }
+    }
 }
 
 /// Which of our own files were changed.
@@ -69,6 +113,15 @@ struct Changed {
 }
 
 impl Changed {
+    /// What may have been changed before, and systemd not told: all that has been begun is so.
+    fn unknown(record: &Record, places: &Places) -> Self {
+        let has_drop_in = record.changes.iter().any(|change| Stage::of(change, places) == Stage::Socket);
+        Changed {
+            drop_in: !record.is_done && (has_drop_in || record.changes.is_empty()),
+            configuration: !record.is_done,
+        }
+    }
+
     fn note(&mut self, undone: &Undone, change: &Change, places: &Places) {
         let is_changed = !undone.diff.is_empty();
         self.drop_in |= is_changed && undone.path == places.drop_in;
@@ -85,7 +138,7 @@ fn put_back(change: &Change, find: &impl Fn() -> Result<Puppet, PuppetError>) ->
     let Back { text, is_whole, left } = back(change, present.as_deref(), find)?;
     let diff = diff::unified(&change.path, present.as_deref(), text.as_deref());
     if text != present {
-        file::write(&change.path, text.as_deref(), PUBLIC)?;
+        file::exchange(&change.path, present.as_deref(), text.as_deref(), PUBLIC)?;
     }
     if text.is_none() {
         for directory in change.made.iter().rev() {
@@ -122,4 +175,29 @@ fn back(
     };
     let text = (!was_absent || !configuration::is_empty(&text)).then_some(text);
     Ok(Back { text, is_whole: false, left })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::Mode;
+
+    /// A crash between a file's write and the record's leaves a file that needs no change, and systemd that knows nothing.
+    #[test]
+    fn an_undo_that_was_cut_short_tells_systemd() {
+        let places = Places::of_host("/etc/puppet-shim/puppet-shim.toml".into());
+        let change = |path: &PathBuf, part| Change { path: path.clone(), whole: None, made: Vec::new(), part };
+        let drop_in = change(&places.drop_in, Part::Block);
+        let configuration = change(&places.configuration, Part::Keys(Vec::new()));
+        for (is_done, changes, steps) in [
+            (true, vec![drop_in.clone(), configuration.clone()], &[][..]),
+            (false, vec![drop_in], &[Step::Reload, Step::RestartSocket, Step::ReloadService]),
+            (false, vec![], &[Step::Reload, Step::RestartSocket, Step::ReloadService]),
+            (false, vec![configuration], &[Step::ReloadService]),
+        ] {
+            let mut record = Record::new(Mode::Alias);
+            (record.is_done, record.changes) = (is_done, changes);
+            assert_eq!(Changed::unknown(&record, &places).steps(), steps, "{record:?}");
+        }
+    }
 }

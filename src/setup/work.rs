@@ -3,7 +3,7 @@
 use super::draft::{Draft, FileChange};
 use super::file::{self, PUBLIC};
 use super::record::{Book, Record};
-use super::{Mode, SetupError};
+use super::{Mode, SetupError, look};
 
 /// Does all that is drafted. Where it ends in between, be it by an error or by a power cut, the record has everything that
 /// may have been changed: the same again completes it, [`super::undo`] puts it back.
@@ -14,22 +14,29 @@ pub fn apply(book: &Book, mode: Mode, draft: &Draft) -> Result<(), SetupError> {
     }
     record.is_done = false;
     book.write(&record)?;
+    change_all(draft).map_err(|error| SetupError::Halfway(Box::new(error)))?;
+    record.is_done = true;
+    Ok(book.write(&record)?)
+}
+
+fn change_all(draft: &Draft) -> Result<(), SetupError> {
     for change in &draft.ours {
         write(change)?;
     }
     for step in &draft.steps {
         step.take()?;
     }
-    for change in &draft.agents {
-        write(change)?;
+    let silent: Vec<_> =
+        draft.listens.iter().filter(|address| look::is_free(**address)).map(ToString::to_string).collect();
+    if !silent.is_empty() {
+        return Err(SetupError::Silent(silent.join(", ")));
     }
-    record.is_done = true;
-    Ok(book.write(&record)?)
+    draft.agents.iter().try_for_each(write)
 }
 
 fn write(change: &FileChange) -> Result<(), SetupError> {
     if let Some(directory) = change.path.parent() {
         file::make_directory(directory, 0o755)?;
     }
-    Ok(file::write(&change.path, Some(&change.after), PUBLIC)?)
+    Ok(file::exchange(&change.path, change.before.as_deref(), Some(&change.after), PUBLIC)?)
 }

@@ -193,7 +193,7 @@ fn the_second_time_wants_the_same() {
     facts.config.listen.extend([address("127.0.0.1:8140"), address("[::1]:8140")]);
     facts.drop_in = first.drop_in.clone();
     facts.hosts = crate::setup::block::put(&facts.hosts, &first.hosts);
-    facts.ports.values_mut().for_each(|port| *port = Port::Taken);
+    facts.ports.values_mut().for_each(|port| *port = Port::Ours);
     let second = good(Mode::Alias, &facts);
     assert_eq!(
         (second.hosts, second.drop_in, keys(&Plan { keys: second.keys, ..Plan::default() })),
@@ -205,7 +205,7 @@ fn the_second_time_wants_the_same() {
 fn what_the_administrator_has_written_is_not_done_again() {
     let mut facts = site();
     facts.config.listen = vec![address("127.0.0.1:8140"), address("[::]:8140")];
-    facts.ports.values_mut().for_each(|port| *port = Port::Taken);
+    facts.ports.values_mut().for_each(|port| *port = Port::Ours);
     facts.hosts.push_str("127.0.0.1 puppet.example.com\n");
     let plan = good(Mode::Alias, &facts);
     assert_eq!((keys(&plan), plan.drop_in.len()), (vec![], 0));
@@ -215,9 +215,59 @@ fn what_the_administrator_has_written_is_not_done_again() {
 #[test]
 fn a_server_on_this_host_has_the_port() {
     let mut facts = site();
-    facts.ports.insert(address("127.0.0.1:8140"), Port::Taken);
-    assert!(refusal(Mode::Alias, &facts).starts_with("127.0.0.1:8140 is taken by another process"));
+    let java = || Port::Others("process 66 (java) of the user with the number 52".into());
+    facts.ports.insert(address("127.0.0.1:8140"), java());
+    let words = "127.0.0.1:8140 is taken by process 66 (java) of the user with the number 52, as where";
+    assert!(refusal(Mode::Alias, &facts).starts_with(words));
     good(Mode::Proxy, &facts);
+    // What our configuration says of it does not make it ours.
+    facts.config.listen.push(address("127.0.0.1:8140"));
+    assert!(refusal(Mode::Alias, &facts).starts_with(words));
+    // Neither does the unit, while somebody else has the port.
+    facts.ports.insert(address("127.0.0.1:8139"), java());
+    facts.unit = Some(vec![address("127.0.0.1:8139")]);
+    let why = refusal(Mode::Proxy, &facts);
+    assert!(why.starts_with("127.0.0.1:8139 is taken by process 66 (java)"), "{why}");
+}
+
+#[test]
+fn a_port_that_is_held_for_nothing_we_know_of() {
+    let mut facts = site();
+    facts.ports.insert(address("127.0.0.1:8140"), Port::Ours);
+    assert!(refusal(Mode::Alias, &facts).starts_with("127.0.0.1:8140 is taken by root, by systemd"));
+    facts.config.listen.push(address("127.0.0.1:8140"));
+    good(Mode::Alias, &facts);
+}
+
+/// The service would bind it, but nobody starts that before somebody connects.
+#[test]
+fn a_proxy_that_the_unit_does_not_listen_on() {
+    let mut facts = site();
+    facts.unit = Some(vec![address("127.0.0.1:8139"), address("[::1]:8139")]);
+    for mode in [Mode::Proxy, Mode::Port] {
+        for (listen, reached, drop_in) in [
+            ("127.0.0.1:8139", "127.0.0.1:8139", &[][..]),
+            ("127.0.0.1:9000", "127.0.0.1:9000", &["[Socket]", "ListenStream=127.0.0.1:9000"]),
+            ("0.0.0.0:9000", "127.0.0.1:9000", &["[Socket]", "ListenStream=0.0.0.0:9000"]),
+        ] {
+            let listen = address(listen);
+            let mut facts = Facts { config: Config { listen: vec![listen], ..Config::default() }, ..facts.clone() };
+            facts.roles.values_mut().for_each(|role| role.names = vec![host("puppet.example.com")]);
+            let first = good(mode, &facts);
+            assert_eq!(first.drop_in, drop_in);
+            assert_eq!(first.listens, [address(reached)]);
+            // The second time the unit listens there too.
+            facts.unit.as_mut().unwrap().push(listen);
+            facts.drop_in.clone_from(&first.drop_in);
+            assert_eq!(good(mode, &facts).drop_in, first.drop_in);
+            facts.has_systemd = false;
+            assert!(good(mode, &facts).drop_in.is_empty());
+        }
+    }
+    // One that is not installed: whoever started the daemon sees to it.
+    facts.unit = None;
+    facts.config.listen = vec![address("127.0.0.1:9000")];
+    assert!(good(Mode::Proxy, &facts).drop_in.is_empty());
 }
 
 #[test]
@@ -431,6 +481,14 @@ fn a_line_of_the_hosts_file_that_goes_first() {
     facts.hosts = "192.0.2.7 puppet.example.com\n".into();
     let why = refusal(Mode::Alias, &facts);
     assert!(why.starts_with("line 1 of the hosts file takes puppet.example.com to 192.0.2.7"), "{why}");
+    // As Debian's installer has it for the host's own name.
+    facts.hosts = "127.0.1.1 puppet.example.com\n".into();
+    let why = refusal(Mode::Alias, &facts);
+    assert!(why.contains("to 127.0.1.1, where puppet-shim does not listen"), "{why}");
+    facts.hosts = "127.0.0.1 puppet.example.com\n::1 puppet.example.com\n".into();
+    good(Mode::Alias, &facts);
+    facts.ports.insert(address("[::1]:8140"), Port::Absent);
+    assert!(refusal(Mode::Alias, &facts).starts_with("line 2 of the hosts file takes puppet.example.com to ::1"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ Without it, and with that line, no agent could ever install it again. So the lin
 administrator may want otherwise is named. It is asked of both kinds of agent package; where there is none, nothing is.
 """
 
-from bench.scenario import demand
+from bench.scenario import CONFIG, demand
 from lab.evidence import Unmet
 
 # Debian's command, at the place where that of Puppet's and OpenVox's own packages is.
@@ -22,6 +22,17 @@ runinterval = 1800
 
 # Another proxy, though on this host.
 OTHER = "[main]\nhttp_proxy_host = 127.0.0.1\nhttp_proxy_port = 3128\n"
+
+# One proxy, half of it in each section, on another port than ours by default.
+HALVES = """[main]
+server = puppet.example.test
+http_proxy_host = 127.0.0.1
+[agent]
+http_proxy_port = 9000
+runinterval = 1800
+"""
+
+LISTEN = "listen = [\n  '127.0.0.1:8139', # as ever\n  '127.0.0.1:9000',\n]\n"
 
 
 def run(bench):
@@ -49,6 +60,15 @@ def run(bench):
     machine.run("apt-get", "remove", "--yes", "puppet-shim", error=Unmet)
     for conf in (debian, aio):
         demand(machine.path(conf).read_text() == OTHER, f"{conf} has lost a proxy that is not ours")
+
+    machine.write(debian, HALVES)
+    machine.write(aio, HALVES)
+    machine.install(bench.package.deb)
+    machine.write(CONFIG, LISTEN)
+    said = machine.run("apt-get", "remove", "--yes", "puppet-shim", error=Unmet)
+    for conf in (debian, aio):
+        text = machine.path(conf).read_text()
+        demand("http_proxy" not in text and "runinterval = 1800" in text, f"{conf} is\n{text}\n{said}")
 
     # Nothing to ask at all.
     machine.run("rm", "-r", "/opt/puppetlabs", "/etc/puppet")
