@@ -103,11 +103,20 @@ pub enum ListenerState {
     Bound,
     /// The daemon could not listen on it.
     Failed,
+    /// It is of IPv6, which this host does not have, so that nobody comes there.
+    Absent,
     /// No daemon runs, and somebody listens, such as systemd, which starts one for the next connection.
     Waiting,
     /// No daemon runs, and nobody listens.
     #[default]
     Closed,
+}
+
+impl ListenerState {
+    /// Whether somebody listens there.
+    pub fn is_open(self) -> bool {
+        matches!(self, ListenerState::Inherited | ListenerState::Bound | ListenerState::Waiting)
+    }
 }
 
 /// Which configuration holds.

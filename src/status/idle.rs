@@ -16,6 +16,9 @@ use crate::pool::Pool;
 use crate::role::Table;
 use crate::state::StateDirectory;
 
+/// The IPv6 addresses of this host (proc(5)). It is not there where the kernel has no IPv6.
+const ADDRESSES: &str = "/proc/net/if_inet6";
+
 /// What is listened on, on this host (proc(5)).
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
@@ -52,8 +55,10 @@ pub fn from_state(found: &InForce, state: &StateDirectory) -> Status {
         started: None,
     };
     let mut status = parts.status(&clocks);
-    status.listeners = found.config.listen.iter().map(|addr| listener(*addr, &listening)).collect();
-    if status.listeners.iter().all(|listener| listener.state == ListenerState::Closed) {
+    let addresses = fs::read_to_string(ADDRESSES).ok();
+    let listeners = found.config.listen.iter().map(|addr| listener(*addr, &listening, addresses.as_deref()));
+    status.listeners = listeners.collect();
+    if !status.listeners.iter().any(|listener| listener.state.is_open()) {
         status.problems.push(Problem {
             severity: ProblemSeverity::Error,
             about: "listener".into(),
@@ -73,11 +78,26 @@ pub fn from_state(found: &InForce, state: &StateDirectory) -> Status {
     status
 }
 
-fn listener(addr: SocketAddr, listening: &[SocketAddr]) -> ListenerStatus {
+fn listener(addr: SocketAddr, listening: &[SocketAddr], addresses: Option<&str>) -> ListenerStatus {
     let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let is_there = listening.iter().any(|open| open.port() == addr.port() && [addr.ip(), any].contains(&open.ip()));
-    let state = if is_there { ListenerState::Waiting } else { ListenerState::Closed };
+    let state = match is_there {
+        true => ListenerState::Waiting,
+        false if is_absent(addr, addresses) => ListenerState::Absent,
+        false => ListenerState::Closed,
+    };
     ListenerStatus { address: addr.to_string(), state, error: None }
+}
+
+/// Whether this host has no IPv6 for a listener, as [`crate::listen::BindError::is_missing_ipv6`] has it. `addresses`: those of
+/// the kernel's table; `None`: it has none.
+fn is_absent(addr: SocketAddr, addresses: Option<&str>) -> bool {
+    let IpAddr::V6(ip) = addr.ip() else { return false };
+    let digits = format!("{:032x}", ip.to_bits());
+    match addresses {
+        None => ip.is_loopback() || ip.is_unspecified(),
+        Some(table) => ip.is_loopback() && !table.lines().any(|line| line.starts_with(&digits)),
+    }
 }
 
 /// The listening sockets of one of the kernel's tables. To look there starts no daemon, which to connect would.
@@ -113,6 +133,9 @@ mod tests {
 
     use super::*;
 
+    /// `::1` on `lo`, as the kernel has it.
+    const LOOPBACK: &str = "00000000000000000000000000000001 01 80 10 80       lo\n";
+
     #[test]
     fn what_listens_is_seen_without_connecting() {
         for local in ["127.0.0.1:0", "[::1]:0"] {
@@ -121,7 +144,7 @@ mod tests {
             let addr = socket.local_addr().unwrap();
             let now = || {
                 let tables = TABLES.iter().flat_map(|path| listening(&fs::read_to_string(path).unwrap()));
-                listener(addr, &tables.collect::<Vec<_>>()).state
+                listener(addr, &tables.collect::<Vec<_>>(), Some(LOOPBACK)).state
             };
             assert_eq!(now(), ListenerState::Waiting, "{addr}");
             assert!(socket.accept().is_err(), "nobody has connected");
@@ -133,7 +156,24 @@ mod tests {
     #[test]
     fn a_wildcard_is_every_address_of_its_family() {
         let open = ["0.0.0.0:8139".parse().unwrap()];
-        assert_eq!(listener("127.0.0.1:8139".parse().unwrap(), &open).state, ListenerState::Waiting);
-        assert_eq!(listener("[::1]:8139".parse().unwrap(), &open).state, ListenerState::Closed);
+        let state = |addr: &str| listener(addr.parse().unwrap(), &open, Some(LOOPBACK)).state;
+        assert_eq!(state("127.0.0.1:8139"), ListenerState::Waiting);
+        assert_eq!(state("[::1]:8139"), ListenerState::Closed);
+    }
+
+    #[test]
+    fn without_ipv6_nobody_is_missed_there() {
+        use ListenerState::{Absent, Closed};
+        for (addr, addresses, state) in [
+            ("[::1]:8139", None, Absent),
+            ("[::1]:8139", Some(""), Absent),
+            ("[::1]:8139", Some(LOOPBACK), Closed),
+            ("[::]:8139", None, Absent),
+            ("[::]:8139", Some(""), Closed),
+            ("[2001:db8::1]:8139", None, Closed),
+            ("127.0.0.1:8139", None, Closed),
+        ] {
+            assert_eq!(listener(addr.parse().unwrap(), &[], addresses).state, state, "{addr} {addresses:?}");
+        }
     }
 }

@@ -88,9 +88,9 @@ fn process(status: &Status) -> Vec<Family> {
     let Status { process, configuration, listeners, problems, .. } = status;
     let started = process.iter().map(|process| sample([], number(process.started.unix()))).collect();
     let read = configuration.read.iter().map(|read| sample([], number(read.unix()))).collect();
-    let is_open = |state| !matches!(state, ListenerState::Failed | ListenerState::Closed);
-    let listeners =
-        listeners.iter().map(|listener| sample([("address", &listener.address)], truth(is_open(listener.state))));
+    // Where there is no IPv6 nothing is down.
+    let there = listeners.iter().filter(|listener| listener.state != ListenerState::Absent);
+    let listeners = there.map(|listener| sample([("address", &listener.address)], truth(listener.state.is_open())));
     let count = |severity, word| {
         let count = problems.iter().filter(|problem| problem.severity == severity).count();
         sample([("severity", word)], number(count as u64))

@@ -125,6 +125,7 @@ impl Page<'_> {
             ListenerState::Inherited => format!("{address} (systemd's)"),
             ListenerState::Bound => address.clone(),
             ListenerState::Waiting => format!("{address} (waiting)"),
+            ListenerState::Absent => format!("{address} (this host has no IPv6)"),
             ListenerState::Closed => format!("{address} ({})", self.colours.red("closed")),
             ListenerState::Failed => format!("{address} ({})", self.colours.red("failed")),
         }
