@@ -164,9 +164,9 @@ pub(super) fn judge_environment(
             && let Some(proxy) = url(value)
             && !here.leads(&proxy.host, proxy.port)
         {
-            let what = format!(
-                "{name}={value} in {origin} goes before puppet.conf: the agent goes past puppet-shim, to {proxy}"
-            );
+            // Not the value, which may have a password.
+            let what =
+                format!("{name} in {origin} goes before puppet.conf: the agent goes past puppet-shim, to {proxy}");
             let finding = Finding::problem("environment", name, what, environment.remove(name));
             findings.push(finding.unless(way == Way::Past));
         }
@@ -305,7 +305,7 @@ mod tests {
             ("http_proxy=http://127.0.0.1:8139/", Way::Proxy, Verdict::Ok),
             ("https_proxy=http://proxy:3128", Way::Proxy, Verdict::Ok),
             ("http_proxy=proxy:3128", Way::Proxy, Verdict::Ok),
-            ("http_proxy=http://u:p@proxy:3128", Way::Proxy, Verdict::Problem),
+            ("http_proxy=http://user:secret@proxy:3128/secret", Way::Proxy, Verdict::Problem),
             ("HTTP_PROXY=http://proxy", Way::Alias, Verdict::Problem),
             ("HTTP_PROXY=http://proxy", Way::Past, Verdict::Warning),
             ("http_proxy=\nHTTP_PROXY=http://proxy", Way::Proxy, Verdict::Ok),
@@ -314,6 +314,7 @@ mod tests {
         ] {
             let finding = judged(text, way);
             assert_eq!(finding.verdict, verdict, "{text} {way:?}: {finding:?}");
+            assert!(!format!("{finding:?}").contains("secret"), "{finding:?}");
             if verdict != Verdict::Ok {
                 assert!(finding.mend.unwrap().contains("/etc/default/puppet"));
             }
