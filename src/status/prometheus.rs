@@ -192,10 +192,15 @@ fn servers(status: &Status) -> Vec<Family> {
         all().filter_map(|(role, server)| Some(sample(labels(role, server), value(server)?))).collect()
     };
     let ranked = |(role, server): (&str, &ServerStatus)| {
-        let ranks = [(RankStatus::Good, "good"), (RankStatus::Slow, "slow"), (RankStatus::Down, "down")];
-        ranks.map(|(rank, word)| {
+        let state = match server.rank {
+            RankStatus::Good if server.is_doubtful => "doubtful",
+            RankStatus::Good => "good",
+            RankStatus::Slow => "slow",
+            RankStatus::Down => "down",
+        };
+        ["good", "doubtful", "slow", "down"].map(|word| {
             let [role, name] = labels(role, server);
-            sample([role, name, ("state", word)], truth(server.rank == rank))
+            sample([role, name, ("state", word)], truth(state == word))
         })
     };
     let ended = |(role, server): (&str, &ServerStatus)| {
@@ -333,6 +338,20 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
         }
         assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
+    }
+
+    /// What holds for seconds is seen by no scrape: an agent comes every half hour.
+    #[tokio::test]
+    async fn who_has_not_answered_since_is_not_good() {
+        let mut bench = Bench::with_a_compiler_down();
+        bench.clocks.now += std::time::Duration::from_secs(600);
+        let text = text(&bench.status());
+        for (state, value) in [("doubtful", 1), ("good", 0), ("slow", 0), ("down", 0)] {
+            let line = format!(
+                "puppet_shim_server_state{{role=\"compile\",server=\"a.test:8140\",state=\"{state}\"}} {value}"
+            );
+            assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
+        }
     }
 
     #[tokio::test]
