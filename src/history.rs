@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dial::{Did, Try};
 use crate::discovery::Source;
+use crate::error::Kind;
 use crate::moment::{Clocks, Moment};
 use crate::report::{Facts, Outcome, Report};
 use crate::tunnel::End;
@@ -114,7 +115,8 @@ pub struct Latest {
     pub server: Option<String>,
     /// The last one that did not end as it should.
     pub error: Option<Fault>,
-    /// Whether that was this one.
+    /// Whether that was this one; where this one says nothing of the role, as its client went away, or the daemon stopped, the one
+    /// before.
     pub failed: bool,
 }
 
@@ -175,7 +177,7 @@ impl History {
                 served.bytes_up = served.bytes_up.saturating_add(report.carried.up);
                 served.bytes_down = served.bytes_down.saturating_add(report.carried.down);
             }
-            self.note_role(role, &facts, ending, at, &end);
+            self.note_role(role, &facts, verdict(outcome), at, &end);
         }
         let connection = Connection {
             at,
@@ -228,15 +230,16 @@ impl History {
         }
     }
 
-    fn note_role(&mut self, role: &str, facts: &Facts, ending: Ending, at: Moment, end: &str) {
+    /// `failed`: whether the role did; `None`: it had no chance.
+    fn note_role(&mut self, role: &str, facts: &Facts, failed: Option<bool>, at: Moment, end: &str) {
         let latest = self.role(role);
         latest.at = at;
         latest.asked = asked(facts);
-        latest.failed = ending != Ending::Carried;
         if facts.server.is_some() {
             latest.server.clone_from(&facts.server);
         }
-        if latest.failed {
+        latest.failed = failed.unwrap_or(latest.failed);
+        if failed == Some(true) {
             latest.error = Some(Fault { at, what: end.to_owned() });
         }
     }
@@ -276,6 +279,15 @@ impl Ending {
     }
 }
 
+/// Whether the role failed its client; `None`: the client went away before, or the daemon itself did, which says nothing of
+/// the role.
+fn verdict(outcome: &Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::Refused { error, .. } if matches!(error.kind, Kind::Silent | Kind::Stopping) => None,
+        outcome => Some(Ending::of(outcome) != Ending::Carried),
+    }
+}
+
 /// Whether that is the server's failure, and not its slowness or this host's own fault.
 fn has_failed(did: &Did) -> bool {
     !did.is_pending() && !did.is_local() && !matches!(did, Did::Accept | Did::Answer | Did::Wait)
@@ -303,7 +315,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::error::{Error, Kind};
+    use crate::error::Error;
     use crate::report::Told;
     use crate::role::{Asked, Role, Row, Via};
 
@@ -388,6 +400,25 @@ mod tests {
         assert!(!latest.failed);
         assert_eq!(latest.error.as_ref().unwrap().at, Moment::from_unix(2));
         assert!(latest.error.as_ref().unwrap().what.contains("none reachable"));
+    }
+
+    #[test]
+    fn a_client_that_goes_away_says_nothing_of_the_role() {
+        let mut history = History::default();
+        for (second, kind) in [(1, Kind::Silent), (2, Kind::Stopping)] {
+            let outcome = Outcome::Refused { error: Error::new(kind, "gone"), told: Told::Nothing };
+            history.note(&ended(vec![], outcome), &clocks(second));
+            let latest = history.latest("compile").unwrap();
+            assert_eq!((latest.failed, &latest.error), (false, &None), "{kind:?}");
+        }
+        history.note(&ended(vec![], refused("none reachable")), &clocks(3));
+        let outcome = Outcome::Refused { error: Error::new(Kind::Silent, "gone"), told: Told::Nothing };
+        history.note(&ended(vec![], outcome), &clocks(4));
+        let latest = history.latest("compile").unwrap();
+        assert!(
+            latest.failed && latest.error.as_ref().unwrap().at == Moment::from_unix(3),
+            "nor that it is well again"
+        );
     }
 
     #[test]

@@ -192,7 +192,8 @@ pub struct RoleStatus {
     pub last: Option<Moment>,
     /// The server that its last tunnel went to, `NAME:PORT`.
     pub last_server: Option<String>,
-    /// Whether its last connection did not end as it should; that is the last error then.
+    /// Whether its last connection did not end as it should; that is the last error then. One whose client went away before
+    /// anything came of it, or that the daemon's own stop refused, says nothing and does not count.
     pub last_failed: bool,
     /// The last of its connections that did not end as they should.
     pub last_error: Option<Fault>,
