@@ -44,7 +44,8 @@ Examples:
 Exit status:
   0   all is well, or goes on without a human; with metrics always
   1   something needs a human: no server of a role is up, its last connection
-      failed, an address cannot be listened on, or nobody listens at all
+      failed within the last hour, an address cannot be listened on, or nobody
+      listens at all
   69  a process runs, and does not answer
   77  you may not ask; root may, and the service's group
   78  the configuration cannot be used, so that another one holds";

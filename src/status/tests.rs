@@ -249,6 +249,20 @@ async fn no_server_up_is_worse_than_one_down() {
     assert!(first.message.starts_with("no server is up: a.test:8140 refused; b.test:8140"), "{}", first.message);
 }
 
+/// Nobody may have asked for the role since.
+#[tokio::test]
+async fn a_fault_of_long_ago_is_no_error() {
+    let mut bench = Bench::new("");
+    bench.connected(&[("b.test:8140", Did::Answer)], End::ServerBroke(std::io::ErrorKind::ConnectionReset));
+    assert!(bench.status().has_errors());
+    bench.clocks.wall += Duration::from_secs(66 * 60);
+    let status = bench.status();
+    let problem = &status.problems[0];
+    assert_eq!(problem.severity, ProblemSeverity::Warning, "{:?}", status.problems);
+    assert!(problem.message.starts_with("its last connection failed, at 1970-01-12T13:46:40Z: server"), "{problem:?}");
+    assert!(!status.has_errors());
+}
+
 #[tokio::test]
 async fn a_certificate_without_the_name_is_told_of() {
     let mut bench = Bench::with_a_compiler_down();
