@@ -42,7 +42,8 @@ Examples:
   puppet-shim status --format prometheus > .new && mv .new puppet-shim.prom
 
 Exit status:
-  0   all is well, or goes on without a human; with metrics always
+  0   all is well, or goes on without a human; with metrics whenever they could
+      be written
   1   something needs a human: no server of a role is up, its last connection
       failed within the last hour, an address cannot be listened on, or nobody
       listens at all
