@@ -47,6 +47,10 @@ pub struct Status {
     pub process: Option<Process>,
     /// Whether none could be asked, since there is to be no socket for it: then one may run all the same.
     pub is_unasked: bool,
+    /// The socket on which no process answers, where somebody listens all the same and it cannot be told that it is systemd:
+    /// then one may run that says nothing there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<String>,
     /// What needs a human, and what one might want to know; the worst first.
     pub problems: Vec<Problem>,
     /// Where it listens, or should.

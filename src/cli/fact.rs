@@ -55,7 +55,7 @@ pub fn fact(args: &FactArgs) -> ExitCode {
     let found = config::in_force(args.config.as_deref(), &state);
     let socket = runtime::status_socket_to_ask(&found.config.status);
     let status = socket.and_then(|socket| query_within(&socket, PATIENCE).ok());
-    let status = status.unwrap_or_else(|| from_state(&found, &state));
+    let status = status.unwrap_or_else(|| from_state(&found, &state, None));
     let puppet_conf = PUPPET_CONF.iter().find_map(|path| read(Path::new(path)));
     let hosts = read(Path::new(HOSTS)).unwrap_or_default();
     let fact = Fact::of(&status, &found.config, puppet_conf.as_deref(), &hosts);

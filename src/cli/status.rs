@@ -125,11 +125,11 @@ fn find(args: &StatusArgs) -> Result<Status, QueryError> {
     // Whatever is wrong with the file is in the status.
     let found: InForce = config::in_force(args.config.as_deref(), &state);
     let socket = args.socket.clone().or_else(|| runtime::status_socket_to_ask(&found.config.status));
-    match socket.map(|socket| query(&socket)) {
+    match socket.as_deref().map(query) {
         Some(Ok(status)) => Ok(status),
         Some(Err(error)) if !error.is_nobody() => Err(error),
-        Some(Err(_)) => Ok(from_state(&found, &state)),
-        None => Ok(Status { is_unasked: true, ..from_state(&found, &state) }),
+        Some(Err(_)) => Ok(from_state(&found, &state, socket.as_deref())),
+        None => Ok(Status { is_unasked: true, ..from_state(&found, &state, None) }),
     }
 }
 

@@ -22,10 +22,13 @@ const ADDRESSES: &str = "/proc/net/if_inet6";
 /// What is listened on, on this host (proc(5)).
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
-/// What is known without a process. `found`: the configuration with which the next one will run. Reads files, and asks
-/// nobody.
-pub fn from_state(found: &InForce, state: &StateDirectory) -> Status {
-    let listening: Vec<SocketAddr> =
+/// Where systemd is who starts processes (`sd_booted(3)`).
+const BOOTED: &str = "/run/systemd/system";
+
+/// What is known without a process. `found`: the configuration with which the next one will run. `asked`: the socket on which
+/// none has answered. Reads files, and asks nobody.
+pub fn from_state(found: &InForce, state: &StateDirectory, asked: Option<&Path>) -> Status {
+    let listening: Vec<Open> =
         TABLES.iter().flat_map(|path| listening(&fs::read_to_string(path).unwrap_or_default())).collect();
     let clocks = Clocks::read();
     let mut pool = Pool::new(found.config.timeouts.pin);
@@ -58,6 +61,11 @@ pub fn from_state(found: &InForce, state: &StateDirectory) -> Status {
     let addresses = fs::read_to_string(ADDRESSES).ok();
     let listeners = found.config.listen.iter().map(|addr| listener(*addr, &listening, addresses.as_deref()));
     status.listeners = listeners.collect();
+    // systemd is root. A process of ours is, if at all, where nobody has set it up as a service.
+    let may_be_systemd = Path::new(BOOTED).is_dir();
+    let is_held = |addr: &SocketAddr| open(*addr, &listening).all(|open| may_be_systemd && open.uid == 0);
+    status.unanswered =
+        asked.filter(|_| !found.config.listen.iter().all(is_held)).map(|path| path.display().to_string());
     if !status.listeners.iter().any(|listener| listener.state.is_open()) {
         status.problems.push(Problem {
             severity: ProblemSeverity::Error,
@@ -78,10 +86,21 @@ pub fn from_state(found: &InForce, state: &StateDirectory) -> Status {
     status
 }
 
-fn listener(addr: SocketAddr, listening: &[SocketAddr], addresses: Option<&str>) -> ListenerStatus {
+/// A listening socket of the host's.
+struct Open {
+    addr: SocketAddr,
+    /// Whose it is.
+    uid: u32,
+}
+
+/// Those by which an address is listened on.
+fn open(addr: SocketAddr, listening: &[Open]) -> impl Iterator<Item = &Open> {
     let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let is_there = listening.iter().any(|open| open.port() == addr.port() && [addr.ip(), any].contains(&open.ip()));
-    let state = match is_there {
+    listening.iter().filter(move |open| open.addr.port() == addr.port() && [addr.ip(), any].contains(&open.addr.ip()))
+}
+
+fn listener(addr: SocketAddr, listening: &[Open], addresses: Option<&str>) -> ListenerStatus {
+    let state = match open(addr, listening).next().is_some() {
         true => ListenerState::Waiting,
         false if is_absent(addr, addresses) => ListenerState::Absent,
         false => ListenerState::Closed,
@@ -101,15 +120,16 @@ fn is_absent(addr: SocketAddr, addresses: Option<&str>) -> bool {
 }
 
 /// The listening sockets of one of the kernel's tables. To look there starts no daemon, which to connect would.
-fn listening(table: &str) -> Vec<SocketAddr> {
+fn listening(table: &str) -> Vec<Open> {
     /// `TCP_LISTEN` of the kernel's `net/tcp_states.h`.
     const LISTEN: &str = "0A";
     let socket = |line: &str| {
         let mut fields = line.split_whitespace().skip(1);
-        let (local, state) = (fields.next()?, fields.nth(1)?);
+        let (local, state, uid) = (fields.next()?, fields.nth(1)?, fields.nth(3)?);
         let (ip, port) = local.split_once(':')?;
         (state == LISTEN).then_some(())?;
-        Some(SocketAddr::new(address(ip)?, u16::from_str_radix(port, 16).ok()?))
+        let addr = SocketAddr::new(address(ip)?, u16::from_str_radix(port, 16).ok()?);
+        Some(Open { addr, uid: uid.parse().ok()? })
     };
     table.lines().skip(1).filter_map(socket).collect()
 }
@@ -154,8 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn whose_a_socket_is_is_seen() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let all = listening(&fs::read_to_string(TABLES[0]).unwrap());
+        let uids: Vec<_> = open(socket.local_addr().unwrap(), &all).map(|open| open.uid).collect();
+        assert_eq!(uids, [rustix::process::geteuid().as_raw()]);
+    }
+
+    #[test]
     fn a_wildcard_is_every_address_of_its_family() {
-        let open = ["0.0.0.0:8139".parse().unwrap()];
+        let open = [Open { addr: "0.0.0.0:8139".parse().unwrap(), uid: 0 }];
         let state = |addr: &str| listener(addr.parse().unwrap(), &open, Some(LOOPBACK)).state;
         assert_eq!(state("127.0.0.1:8139"), ListenerState::Waiting);
         assert_eq!(state("[::1]:8139"), ListenerState::Closed);

@@ -13,6 +13,7 @@ impl Parts<'_> {
             at: clocks.at(clocks.now),
             process: self.process(clocks, &listeners),
             is_unasked: false,
+            unanswered: None,
             problems: Vec::new(),
             listeners,
             configuration: ConfigurationStatus::from(self.provenance),

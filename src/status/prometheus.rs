@@ -87,6 +87,8 @@ fn families(status: &Status) -> Vec<Family> {
 fn process(status: &Status) -> Vec<Family> {
     let Status { process, configuration, listeners, problems, .. } = status;
     let started = process.iter().map(|process| sample([], number(process.started.unix()))).collect();
+    // Nobody was asked, so nobody knows.
+    let running = if status.is_unasked { Vec::new() } else { vec![sample([], truth(process.is_some()))] };
     let read = configuration.read.iter().map(|read| sample([], number(read.unix()))).collect();
     // Where there is no IPv6 nothing is down.
     let there = listeners.iter().filter(|listener| listener.state != ListenerState::Absent);
@@ -106,11 +108,7 @@ fn process(status: &Status) -> Vec<Family> {
     let reloaded = truth(configuration.reload_failed.is_none());
     vec![
         version,
-        gauge(
-            "puppet_shim_running",
-            "Whether a process runs. Where systemd holds the sockets, none has to.",
-            vec![sample([], truth(process.is_some()))],
-        ),
+        gauge("puppet_shim_running", "Whether a process runs. Where systemd holds the sockets, none has to.", running),
         gauge("puppet_shim_start_time_seconds", "Since when it does, in seconds since 1970.", started),
         gauge("puppet_shim_problems", "What puppet-shim status says is wrong.", problems),
         gauge("puppet_shim_listener_up", "Whether the address is listened on.", listeners.collect()),
@@ -402,6 +400,14 @@ mod tests {
             text.contains("puppet_shim_running 0\n") && !text.contains("start_time") && !text.contains("server_state")
         );
         assert!(!text.contains("last_connection"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn who_was_not_asked_is_not_said_to_run_or_not() {
+        let mut bench = Bench::new("");
+        bench.runs = false;
+        let status = Status { is_unasked: true, ..bench.status() };
+        assert!(!text(&status).contains("puppet_shim_running"));
     }
 
     #[test]
