@@ -28,7 +28,9 @@ const LONGEST: u64 = 1024 * 1024;
 /// What `--help` ends with.
 const MORE: &str = "\
 The packages put /etc/facter/facts.d/puppet_shim there, by which Debian's Facter, AIO's and OpenVox's find it; and so \
-PuppetDB can tell which hosts are with which server, or in trouble. Nothing in it changes with every run.
+PuppetDB can tell which hosts are with which server, or in trouble. Nothing in it changes with every run but \
+`server`, where a role has several servers of one priority: `balance` = srv and least-loaded draw one for each run; with \
+hash it stays.
 
 Examples:
   facter puppet_shim.roles.compile.server
