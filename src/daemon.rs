@@ -145,7 +145,7 @@ impl Daemon {
             tracing::error!("none of the addresses in `listen` can be listened on; going on with the default ones");
         }
         tell_failed(&failed);
-        let leaves = !config.idle_exit.is_zero() && failed.is_empty() && listeners.iter().all(Listener::is_held);
+        let leaves = may_leave(&config, &listeners, &failed);
         if !config.idle_exit.is_zero() && !leaves {
             tracing::info!("not leaving when idle, whatever idle_exit says: systemd does not hold every listener");
         }
@@ -377,6 +377,14 @@ fn listen(config: &Config, inherited: Inherited) -> Bound {
     Bound { listeners, failed }
 }
 
+/// Whether to leave when nobody has connected for long: where all that this host can have is held by the service manager,
+/// which starts the next process.
+fn may_leave<'l>(config: &Config, listeners: impl IntoIterator<Item = &'l Listener>, failed: &[BindError]) -> bool {
+    !config.idle_exit.is_zero()
+        && failed.iter().all(BindError::is_missing_ipv6)
+        && listeners.into_iter().all(Listener::is_held)
+}
+
 fn tell_failed(failed: &[BindError]) {
     for error in failed {
         if error.is_missing_ipv6() {
@@ -392,5 +400,25 @@ async fn until(then: Option<Instant>) {
     match then {
         Some(then) => sleep_until(then).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_the_host_cannot_have_keeps_nobody() {
+        let failed = |addr: &str, kind: rustix::io::Errno| BindError {
+            addr: addr.parse().unwrap(),
+            cause: io::Error::from_raw_os_error(kind.raw_os_error()),
+        };
+        let missing = failed("[::1]:8139", rustix::io::Errno::ADDRNOTAVAIL);
+        let taken = failed("127.0.0.1:8139", rustix::io::Errno::ADDRINUSE);
+        let config = Config { idle_exit: std::time::Duration::from_secs(60), ..Config::default() };
+        assert!(may_leave(&config, [], &[missing]));
+        assert!(!may_leave(&config, [], &[taken]));
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dial::{Did, Try};
 use crate::discovery::Source;
+use crate::error::Kind;
 use crate::moment::{Clocks, Moment};
 use crate::report::{Facts, Outcome, Report};
 use crate::tunnel::End;
@@ -114,7 +115,8 @@ pub struct Latest {
     pub server: Option<String>,
     /// The last one that did not end as it should.
     pub error: Option<Fault>,
-    /// Whether that was this one.
+    /// Whether that was this one; where this one says nothing of the role, as its client went away, or the daemon stopped, the one
+    /// before.
     pub failed: bool,
 }
 
@@ -126,6 +128,16 @@ pub struct Fault {
     pub at: Moment,
     /// In words.
     pub what: String,
+    /// Of a connection that no server took the same without what differs from one to the next: each server once, in the order of
+    /// names, and what it did, but not for how long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain: Option<String>,
+}
+
+impl Fault {
+    fn new(at: Moment, what: String) -> Self {
+        Fault { at, what, plain: None }
+    }
 }
 
 /// What a server has done for a role, since the state directory was new.
@@ -168,14 +180,14 @@ impl History {
                     Ending::Carried => served.carried = served.carried.saturating_add(1),
                     Ending::Broken => {
                         served.broken = served.broken.saturating_add(1);
-                        served.error = Some(Fault { at, what: end.clone() });
+                        served.error = Some(Fault::new(at, end.clone()));
                     }
                     Ending::Refused => {}
                 }
                 served.bytes_up = served.bytes_up.saturating_add(report.carried.up);
                 served.bytes_down = served.bytes_down.saturating_add(report.carried.down);
             }
-            self.note_role(role, &facts, ending, at, &end);
+            self.note_role(role, &facts, verdict(outcome), at, &end, plain(role, report));
         }
         let connection = Connection {
             at,
@@ -224,20 +236,29 @@ impl History {
         for tried in tries.iter().filter(|tried| has_failed(&tried.did)) {
             let served = self.served(role, &tried.server.to_string(), at);
             served.failed = served.failed.saturating_add(1);
-            served.error = Some(Fault { at, what: cut(tried.did.to_string()) });
+            served.error = Some(Fault::new(at, cut(tried.did.to_string())));
         }
     }
 
-    fn note_role(&mut self, role: &str, facts: &Facts, ending: Ending, at: Moment, end: &str) {
+    /// `failed`: whether the role did; `None`: it had no chance. `plain`: see [`Fault::plain`].
+    fn note_role(
+        &mut self,
+        role: &str,
+        facts: &Facts,
+        failed: Option<bool>,
+        at: Moment,
+        end: &str,
+        plain: Option<String>,
+    ) {
         let latest = self.role(role);
         latest.at = at;
         latest.asked = asked(facts);
-        latest.failed = ending != Ending::Carried;
         if facts.server.is_some() {
             latest.server.clone_from(&facts.server);
         }
-        if latest.failed {
-            latest.error = Some(Fault { at, what: end.to_owned() });
+        latest.failed = failed.unwrap_or(latest.failed);
+        if failed == Some(true) {
+            latest.error = Some(Fault { plain, ..Fault::new(at, end.to_owned()) });
         }
     }
 
@@ -276,6 +297,28 @@ impl Ending {
     }
 }
 
+/// Whether the role failed its client; `None`: the client went away before, or the daemon itself did, which says nothing of
+/// the role.
+fn verdict(outcome: &Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::Refused { error, .. } if matches!(error.kind, Kind::Silent | Kind::Stopping) => None,
+        outcome => Some(Ending::of(outcome) != Ending::Carried),
+    }
+}
+
+/// See [`Fault::plain`].
+fn plain(role: &str, report: &Report) -> Option<String> {
+    let Some(Outcome::Refused { error, .. }) = &report.outcome else { return None };
+    let mut each: Vec<String> =
+        report.course.tries.iter().map(|tried| format!("{} {}", tried.server, tried.did)).collect();
+    if each.is_empty() || !matches!(error.kind, Kind::Unreachable | Kind::TimedOut) {
+        return None;
+    }
+    each.sort();
+    each.dedup();
+    Some(cut(format!("no {role} server reachable: {}", each.join("; "))))
+}
+
 /// Whether that is the server's failure, and not its slowness or this host's own fault.
 fn has_failed(did: &Did) -> bool {
     !did.is_pending() && !did.is_local() && !matches!(did, Did::Accept | Did::Answer | Did::Wait)
@@ -303,7 +346,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::error::{Error, Kind};
+    use crate::error::Error;
     use crate::report::Told;
     use crate::role::{Asked, Role, Row, Via};
 
@@ -358,7 +401,7 @@ mod tests {
         assert_eq!((connection.bytes_up, connection.bytes_down, connection.outcome), (3, 5, Ending::Carried));
         assert_eq!((connection.at, connection.end.as_str()), (Moment::from_unix(10), "client closed"));
         let servers: Vec<_> = history.servers("compile").collect();
-        let fault = Fault { at: Moment::from_unix(10), what: "refused".into() };
+        let fault = Fault::new(Moment::from_unix(10), "refused".into());
         assert_eq!(
             (servers[0].server.as_str(), servers[0].failed, &servers[0].error),
             ("a.test:8140", 1, &Some(fault))
@@ -388,6 +431,39 @@ mod tests {
         assert!(!latest.failed);
         assert_eq!(latest.error.as_ref().unwrap().at, Moment::from_unix(2));
         assert!(latest.error.as_ref().unwrap().what.contains("none reachable"));
+    }
+
+    /// For who compares it with that of the last run.
+    #[test]
+    fn a_fault_is_told_without_order_and_time_too() {
+        let mut history = History::default();
+        let plain = |tries, history: &mut History| {
+            history.note(&ended(tries, refused("none within 251 ms")), &clocks(1));
+            history.latest("compile").unwrap().error.clone().unwrap().plain.unwrap()
+        };
+        let (a, b) = (|| tried("a.test:8140", Did::Refuse), || tried("b.test:8140", Did::Mute));
+        let one = plain(vec![b(), a(), a()], &mut history);
+        assert_eq!(one, "no compile server reachable: a.test:8140 refused; b.test:8140 accepted and said nothing");
+        assert_eq!(plain(vec![a(), b()], &mut history), one);
+    }
+
+    #[test]
+    fn a_client_that_goes_away_says_nothing_of_the_role() {
+        let mut history = History::default();
+        for (second, kind) in [(1, Kind::Silent), (2, Kind::Stopping)] {
+            let outcome = Outcome::Refused { error: Error::new(kind, "gone"), told: Told::Nothing };
+            history.note(&ended(vec![], outcome), &clocks(second));
+            let latest = history.latest("compile").unwrap();
+            assert_eq!((latest.failed, &latest.error), (false, &None), "{kind:?}");
+        }
+        history.note(&ended(vec![], refused("none reachable")), &clocks(3));
+        let outcome = Outcome::Refused { error: Error::new(Kind::Silent, "gone"), told: Told::Nothing };
+        history.note(&ended(vec![], outcome), &clocks(4));
+        let latest = history.latest("compile").unwrap();
+        assert!(
+            latest.failed && latest.error.as_ref().unwrap().at == Moment::from_unix(3),
+            "nor that it is well again"
+        );
     }
 
     #[test]

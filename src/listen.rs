@@ -46,6 +46,8 @@ pub enum DoorState {
     Inherited,
     /// This process has it alone.
     Bound,
+    /// It is of IPv6, which this host does not have: nobody comes there.
+    Absent,
     /// It could not be listened on, for this reason.
     Failed(String),
 }
@@ -57,7 +59,11 @@ impl Door {
             let state = if listener.is_held() { DoorState::Inherited } else { DoorState::Bound };
             Door { addr: listener.addr(), state }
         });
-        let failed = failed.iter().map(|error| Door { addr: error.addr, state: DoorState::Failed(error.to_string()) });
+        let failed = failed.iter().map(|error| {
+            let is_absent = error.is_missing_ipv6();
+            let state = if is_absent { DoorState::Absent } else { DoorState::Failed(error.to_string()) };
+            Door { addr: error.addr, state }
+        });
         open.chain(failed).collect()
     }
 }

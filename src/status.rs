@@ -47,6 +47,10 @@ pub struct Status {
     pub process: Option<Process>,
     /// Whether none could be asked, since there is to be no socket for it: then one may run all the same.
     pub is_unasked: bool,
+    /// The socket on which no process answers, where somebody listens all the same and it cannot be told that it is systemd:
+    /// then one may run that says nothing there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<String>,
     /// What needs a human, and what one might want to know; the worst first.
     pub problems: Vec<Problem>,
     /// Where it listens, or should.
@@ -103,11 +107,20 @@ pub enum ListenerState {
     Bound,
     /// The daemon could not listen on it.
     Failed,
+    /// It is of IPv6, which this host does not have, so that nobody comes there.
+    Absent,
     /// No daemon runs, and somebody listens, such as systemd, which starts one for the next connection.
     Waiting,
     /// No daemon runs, and nobody listens.
     #[default]
     Closed,
+}
+
+impl ListenerState {
+    /// Whether somebody listens there.
+    pub fn is_open(self) -> bool {
+        matches!(self, ListenerState::Inherited | ListenerState::Bound | ListenerState::Waiting)
+    }
 }
 
 /// Which configuration holds.
@@ -183,7 +196,8 @@ pub struct RoleStatus {
     pub last: Option<Moment>,
     /// The server that its last tunnel went to, `NAME:PORT`.
     pub last_server: Option<String>,
-    /// Whether its last connection did not end as it should; that is the last error then.
+    /// Whether its last connection did not end as it should; that is the last error then. One whose client went away before
+    /// anything came of it, or that the daemon's own stop refused, says nothing and does not count.
     pub last_failed: bool,
     /// The last of its connections that did not end as they should.
     pub last_error: Option<Fault>,

@@ -56,5 +56,9 @@ async fn a_host_without_ipv6_starts_with_a_warning() {
     let warning = running.line("this host has no IPv6").expect("it does not say so");
     assert!(warning.contains(" WARN ") && warning.contains("addr=[::1]:8139"), "{warning}");
     assert_eq!(running.lines().iter().filter(|line| line.contains(" ERROR ")).count(), 0);
+    let output = host.output(&["status"]).await;
+    let status = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{status}");
+    assert!(status.contains("[::1]:8139 (this host has no IPv6)") && !status.contains("error"), "{status}");
     assert_eq!(ending(running.end(Signal::TERM).await), (Some(0), None));
 }

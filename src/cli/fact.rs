@@ -28,7 +28,9 @@ const LONGEST: u64 = 1024 * 1024;
 /// What `--help` ends with.
 const MORE: &str = "\
 The packages put /etc/facter/facts.d/puppet_shim there, by which Debian's Facter, AIO's and OpenVox's find it; and so \
-PuppetDB can tell which hosts are with which server, or in trouble. Nothing in it changes with every run.
+PuppetDB can tell which hosts are with which server, or in trouble. Nothing in it changes with every run but \
+`server`, where a role has several servers of one priority: `balance` = srv and least-loaded draw one for each run; with \
+hash it stays.
 
 Examples:
   facter puppet_shim.roles.compile.server
@@ -55,7 +57,7 @@ pub fn fact(args: &FactArgs) -> ExitCode {
     let found = config::in_force(args.config.as_deref(), &state);
     let socket = runtime::status_socket_to_ask(&found.config.status);
     let status = socket.and_then(|socket| query_within(&socket, PATIENCE).ok());
-    let status = status.unwrap_or_else(|| from_state(&found, &state));
+    let status = status.unwrap_or_else(|| from_state(&found, &state, None));
     let puppet_conf = PUPPET_CONF.iter().find_map(|path| read(Path::new(path)));
     let hosts = read(Path::new(HOSTS)).unwrap_or_default();
     let fact = Fact::of(&status, &found.config, puppet_conf.as_deref(), &hosts);

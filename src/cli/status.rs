@@ -42,9 +42,11 @@ Examples:
   puppet-shim status --format prometheus > .new && mv .new puppet-shim.prom
 
 Exit status:
-  0   all is well, or goes on without a human; with metrics always
+  0   all is well, or goes on without a human; with metrics whenever they could
+      be written
   1   something needs a human: no server of a role is up, its last connection
-      failed, an address cannot be listened on, or nobody listens at all
+      failed within the last hour, an address cannot be listened on, or nobody
+      listens at all
   69  a process runs, and does not answer
   77  you may not ask; root may, and the service's group
   78  the configuration cannot be used, so that another one holds";
@@ -123,11 +125,11 @@ fn find(args: &StatusArgs) -> Result<Status, QueryError> {
     // Whatever is wrong with the file is in the status.
     let found: InForce = config::in_force(args.config.as_deref(), &state);
     let socket = args.socket.clone().or_else(|| runtime::status_socket_to_ask(&found.config.status));
-    match socket.map(|socket| query(&socket)) {
+    match socket.as_deref().map(query) {
         Some(Ok(status)) => Ok(status),
         Some(Err(error)) if !error.is_nobody() => Err(error),
-        Some(Err(_)) => Ok(from_state(&found, &state)),
-        None => Ok(Status { is_unasked: true, ..from_state(&found, &state) }),
+        Some(Err(_)) => Ok(from_state(&found, &state, socket.as_deref())),
+        None => Ok(Status { is_unasked: true, ..from_state(&found, &state, None) }),
     }
 }
 

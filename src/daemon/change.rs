@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Connections, Daemon, Site, begin, tell_failed};
+use super::{Connections, Daemon, Site, begin, may_leave, tell_failed};
 use crate::check::Checks;
 use crate::config::Config;
 use crate::connection::Shared;
@@ -113,7 +113,7 @@ impl Daemon {
             self.listeners.extend(bound);
             self.close(gone, connections, stop).await;
         }
-        self.leaves = !config.idle_exit.is_zero() && failed.is_empty() && self.listeners.iter().all(Listener::is_held);
+        self.leaves = may_leave(config, self.listeners.iter(), &failed);
         (nothing, failed)
     }
 

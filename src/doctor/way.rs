@@ -62,6 +62,12 @@ impl Here<'_> {
         self.hosts.resolve(host).into_iter().any(|ip| ip.is_loopback() || ip.is_unspecified())
     }
 
+    /// Where on this host that is.
+    fn near(&self, endpoint: &Endpoint) -> String {
+        let ip = self.hosts.resolve(&endpoint.written).into_iter().find(std::net::IpAddr::is_loopback);
+        ip.map_or_else(String::new, |ip| SocketAddr::new(ip, endpoint.port).to_string())
+    }
+
     /// A listener, for who has to write one down.
     fn example(&self) -> SocketAddr {
         let fallback = SocketAddr::from(([127, 0, 0, 1], 8139));
@@ -117,6 +123,9 @@ fn by_hosts_file(endpoints: &[Endpoint], here: Here<'_>) -> (Way, Vec<Finding>) 
         );
         return (Way::Past, vec![Finding::warning("way", "way in", what, mend)]);
     }
+    if !endpoints.iter().any(|endpoint| !endpoint.is_this_host() && here.leads(&endpoint.written, endpoint.port)) {
+        return (Way::Past, elsewhere(endpoints.iter().filter(aliased), here));
+    }
     let mut findings = Vec::new();
     let mut names = Vec::new();
     for endpoint in endpoints.iter().filter(|endpoint| !endpoint.is_this_host()) {
@@ -126,8 +135,7 @@ fn by_hosts_file(endpoints: &[Endpoint], here: Here<'_>) -> (Way, Vec<Finding>) 
                 names.push(written.clone());
             }
         } else if aliased(&endpoint) {
-            let ip = here.hosts.resolve(written).into_iter().find(std::net::IpAddr::is_loopback);
-            let at = ip.map_or_else(String::new, |ip| SocketAddr::new(ip, *port).to_string());
+            let at = here.near(endpoint);
             findings.push(Finding::problem(
                 "way",
                 *setting,
@@ -150,6 +158,30 @@ fn by_hosts_file(endpoints: &[Endpoint], here: Here<'_>) -> (Way, Vec<Finding>) 
     (Way::Alias, findings)
 }
 
+/// Of names that lead to this host, and none of them to a listener: a Puppet server's own host has its name in there, too,
+/// as Debian's installer writes it.
+fn elsewhere<'e>(aliased: impl Iterator<Item = &'e Endpoint>, here: Here<'_>) -> Vec<Finding> {
+    let (mut findings, mut told) = (Vec::new(), Vec::new());
+    for endpoint in aliased {
+        let Endpoint { setting, written, port, .. } = endpoint;
+        // It is often one for all.
+        if told.contains(&(written, port)) {
+            continue;
+        }
+        told.push((written, port));
+        let at = here.near(endpoint);
+        let what = format!(
+            "the agent goes past puppet-shim: no http_proxy_host, and {PATH} leads {written} to {at}, which is not in `listen`"
+        );
+        let mend = format!(
+            "nothing where this host is {written} itself; else write `\"{at}\"` into `listen` of puppet-shim's configuration, and into \
+             puppet-shim.socket"
+        );
+        findings.push(Finding::warning("way", *setting, what, mend));
+    }
+    findings
+}
+
 /// Judges the agent's environments: what is in there goes before the settings.
 pub(super) fn judge_environment(
     environments: &[Environment],
@@ -164,9 +196,9 @@ pub(super) fn judge_environment(
             && let Some(proxy) = url(value)
             && !here.leads(&proxy.host, proxy.port)
         {
-            let what = format!(
-                "{name}={value} in {origin} goes before puppet.conf: the agent goes past puppet-shim, to {proxy}"
-            );
+            // Not the value, which may have a password.
+            let what =
+                format!("{name} in {origin} goes before puppet.conf: the agent goes past puppet-shim, to {proxy}");
             let finding = Finding::problem("environment", name, what, environment.remove(name));
             findings.push(finding.unless(way == Way::Past));
         }
@@ -288,6 +320,13 @@ mod tests {
         assert!(findings[0].mend.as_ref().unwrap().contains("\"127.0.0.1:8141\""));
         let (_, findings) = judged(&[], &listen, "127.0.0.1 puppet.lab.test");
         assert_eq!(findings[0].mend.as_deref(), Some("write `127.0.0.1 puppetca.lab.test` into /etc/hosts"));
+        let hosts = HostsFile::parse("127.0.1.1 puppet.lab.test");
+        let listeners = listen.map(|text| text.parse().unwrap());
+        let one_for_all = ["server", "ca_server"].map(|setting| endpoint(setting, "puppet.lab.test", 8140));
+        let here = Here { listeners: &listeners, hosts: &hosts };
+        let (way, findings) = judge(&Settings::default(), &one_for_all, here);
+        assert_eq!((way, findings.len(), findings[0].verdict), (Way::Past, 1, Verdict::Warning), "a server's own host");
+        assert!(findings[0].what.contains("leads puppet.lab.test to 127.0.1.1:8140"), "{findings:?}");
         let (way, findings) = judged(&[], &listen, "192.0.2.1 puppet.lab.test");
         assert_eq!((way, findings[0].verdict), (Way::Past, Verdict::Warning));
     }
@@ -305,7 +344,7 @@ mod tests {
             ("http_proxy=http://127.0.0.1:8139/", Way::Proxy, Verdict::Ok),
             ("https_proxy=http://proxy:3128", Way::Proxy, Verdict::Ok),
             ("http_proxy=proxy:3128", Way::Proxy, Verdict::Ok),
-            ("http_proxy=http://u:p@proxy:3128", Way::Proxy, Verdict::Problem),
+            ("http_proxy=http://user:secret@proxy:3128/secret", Way::Proxy, Verdict::Problem),
             ("HTTP_PROXY=http://proxy", Way::Alias, Verdict::Problem),
             ("HTTP_PROXY=http://proxy", Way::Past, Verdict::Warning),
             ("http_proxy=\nHTTP_PROXY=http://proxy", Way::Proxy, Verdict::Ok),
@@ -314,6 +353,7 @@ mod tests {
         ] {
             let finding = judged(text, way);
             assert_eq!(finding.verdict, verdict, "{text} {way:?}: {finding:?}");
+            assert!(!format!("{finding:?}").contains("secret"), "{finding:?}");
             if verdict != Verdict::Ok {
                 assert!(finding.mend.unwrap().contains("/etc/default/puppet"));
             }

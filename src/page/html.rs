@@ -163,6 +163,7 @@ fn listeners(listeners: &[ListenerStatus]) -> Markup {
             @if nth > 0 { br; }
             @match listener.state {
                 ListenerState::Failed | ListenerState::Closed => { s { (listener.address) } " " span class="bad" { "not listening" } },
+                ListenerState::Absent => { (listener.address) " (this host has no IPv6)" },
                 ListenerState::Inherited | ListenerState::Bound | ListenerState::Waiting => { (listener.address) },
             }
         }

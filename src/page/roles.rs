@@ -7,9 +7,7 @@ use super::html::{name, when};
 use super::span::{Count, Size, Span, latency};
 use super::way::Way;
 use crate::moment::Moment;
-use crate::status::{
-    CertificateStatus, Freshness, ListenerState, RankStatus, RecordSetStatus, RoleStatus, ServerStatus, Status,
-};
+use crate::status::{CertificateStatus, Freshness, RankStatus, RecordSetStatus, RoleStatus, ServerStatus, Status};
 
 /// What the lines of the drawings mean.
 pub(super) fn legend() -> Markup {
@@ -233,8 +231,7 @@ fn whole(seconds: f64) -> Span {
 
 /// Where agents come in. That of each connection is not known.
 fn listener(status: &Status) -> String {
-    let is_open = |state| !matches!(state, ListenerState::Failed | ListenerState::Closed);
-    let mut open = status.listeners.iter().filter(|listener| is_open(listener.state));
+    let mut open = status.listeners.iter().filter(|listener| listener.state.is_open());
     match (open.next(), open.count()) {
         (None, _) => "listens nowhere".into(),
         (Some(first), 0) => first.address.clone(),

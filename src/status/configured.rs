@@ -34,6 +34,7 @@ impl From<&Door> for ListenerStatus {
         let (state, error) = match &door.state {
             DoorState::Inherited => (ListenerState::Inherited, None),
             DoorState::Bound => (ListenerState::Bound, None),
+            DoorState::Absent => (ListenerState::Absent, None),
             DoorState::Failed(why) => (ListenerState::Failed, Some(why.clone())),
         };
         ListenerStatus { address: door.addr.to_string(), state, error }

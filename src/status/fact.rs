@@ -1,5 +1,5 @@
 //! The status as a fact: what `PuppetDB` is to answer for the fleet. Nothing in it changes from one run to the next but what
-//! a human would call a change.
+//! a human would call a change, and the server where `balance` draws another one for each run.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,8 @@ pub struct Fact {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RoleFact {
-    /// The server that its last tunnel went to, `NAME:PORT`.
+    /// The server that its last tunnel went to, `NAME:PORT`. Where servers of one priority are drawn anew for each run, that is a
+    /// change.
     pub server: Option<String>,
     /// Who names its servers, as the log has it.
     pub source: Option<String>,
@@ -36,7 +37,7 @@ pub struct RoleFact {
     pub stale: bool,
     /// Whether its last connection did not end as it should.
     pub failed: bool,
-    /// Why the last one that did not, did not.
+    /// Why the last one that did not, did not; without what differs from one to the next.
     pub last_error: Option<String>,
 }
 
@@ -64,7 +65,7 @@ impl From<&RoleStatus> for RoleFact {
             source: role.source.as_ref().map(|source| source.words.clone()),
             stale: role.stale_since.is_some(),
             failed: role.last_failed,
-            last_error: role.last_error.as_ref().map(|fault| fault.what.clone()),
+            last_error: role.last_error.as_ref().map(|fault| fault.plain.as_ref().unwrap_or(&fault.what).clone()),
         }
     }
 }

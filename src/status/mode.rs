@@ -3,20 +3,21 @@
 //! Puppet itself knows better ([`crate::puppet`]), but takes seconds to say so, and who asks for a fact is the agent, in each
 //! of its runs. So this reads of its file what is written plainly, and says no more than a word.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Config;
+use crate::listen::leads_back;
 use crate::role::{Role, Table};
 
-/// How the agent comes here, in a word: `proxy`: by `http_proxy_host`; `alias`: by a name that the hosts file has on
-/// loopback; either with `+port` where its settings have roles on ports of their own; `none`: it does not; `unknown`: there
+/// How the agent comes here, in a word: `proxy`: by `http_proxy_host`; `alias`: by a role's name that
+/// the hosts file leads to a listener; either with `+port` where its settings have roles on ports of their own; `none`: it does not; `unknown`: there
 /// is no puppet.conf to tell.
 pub(super) fn mode(config: &Config, table: &Table, puppet_conf: Option<&str>, hosts: &str) -> String {
     let Some(puppet_conf) = puppet_conf else { return "unknown".into() };
     let settings = Settings::of(puppet_conf);
     let way = if is_proxy(config, &settings) {
         "proxy"
-    } else if is_alias(table, hosts) {
+    } else if is_alias(config, table, &settings, hosts) {
         "alias"
     } else {
         return "none".into();
@@ -39,10 +40,15 @@ fn is_proxy(config: &Config, settings: &Settings<'_>) -> bool {
     is_here && port.parse::<u16>().is_ok_and(|port| config.listen.iter().any(|listen| listen.port() == port))
 }
 
-fn is_alias(table: &Table, hosts: &str) -> bool {
+/// A Puppet server's own host has its name there, too: Debian's installer writes 127.0.1.1. That leads to the server.
+fn is_alias(config: &Config, table: &Table, settings: &Settings<'_>, hosts: &str) -> bool {
+    let written = ["serverport", "masterport", "ca_port", "report_port"].iter().filter_map(|key| settings.get(key));
+    let usual = table.roles().iter().flat_map(|role| role.ports.iter().copied());
+    let ports: Vec<u16> = written.filter_map(|port| port.parse().ok()).chain(usual).collect();
+    let leads_here = |ip: IpAddr| ports.iter().any(|port| leads_back(SocketAddr::new(ip, *port), &config.listen));
     hosts.lines().any(|line| {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-        let is_here = words.next().and_then(|ip| ip.parse::<IpAddr>().ok()).is_some_and(|ip| ip.is_loopback());
+        let is_here = words.next().and_then(|ip| ip.parse::<IpAddr>().ok()).is_some_and(leads_here);
         is_here && words.any(|name| name.parse().is_ok_and(|host| table.owner(&host).is_some()))
     })
 }
@@ -75,7 +81,8 @@ mod tests {
     use super::*;
 
     fn told(puppet_conf: Option<&str>, hosts: &str) -> String {
-        let config = Config::default();
+        let listen = ["127.0.0.1:8139", "127.0.0.1:8140", "[::1]:8140"].map(|addr| addr.parse().unwrap()).into();
+        let config = Config { listen, ..Config::default() };
         mode(&config, &Table::new(&config, Some("test".into())), puppet_conf, hosts)
     }
 
@@ -94,5 +101,10 @@ mod tests {
         assert_eq!(told(Some("[agent]\nca_port=8140"), hosts), "alias");
         assert_eq!(told(Some("[agent]\nreport_port=8142"), hosts), "alias+port");
         assert_eq!(told(Some(""), "192.0.2.1 puppet"), "none");
+        assert_eq!(
+            told(Some(""), "127.0.0.1 localhost\n127.0.1.1 puppet.test puppet"),
+            "none",
+            "the server's own host"
+        );
     }
 }

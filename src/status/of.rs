@@ -13,6 +13,7 @@ impl Parts<'_> {
             at: clocks.at(clocks.now),
             process: self.process(clocks, &listeners),
             is_unasked: false,
+            unanswered: None,
             problems: Vec::new(),
             listeners,
             configuration: ConfigurationStatus::from(self.provenance),
@@ -29,7 +30,9 @@ impl Parts<'_> {
 
     fn process(&self, clocks: &Clocks, listeners: &[ListenerStatus]) -> Option<Process> {
         let started = self.started?;
-        let is_held = listeners.iter().all(|listener| listener.state == ListenerState::Inherited);
+        // What is not there on this host keeps it no more than it keeps the daemon.
+        let mut there = listeners.iter().filter(|listener| listener.state != ListenerState::Absent);
+        let is_held = there.all(|listener| listener.state == ListenerState::Inherited);
         let leaves = is_held && !self.config.idle_exit.is_zero();
         Some(Process {
             pid: std::process::id(),

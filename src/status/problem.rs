@@ -1,10 +1,17 @@
 //! What needs a human, out of the rest of the status. No io.
 
+use std::time::Duration;
+
 use super::{
     ConfigurationOrigin, Freshness, ListenerState, Problem, ProblemSeverity, RankStatus, RoleStatus, ServerStatus,
     Status,
 };
+use crate::moment::Moment;
 use crate::verdict::REMEDY;
+
+/// A fault of a role's last connection needs a human for so long, two runs of the agent; then it may be over, and is told all the
+/// same.
+const FRESH: Duration = Duration::from_secs(65 * 60);
 
 /// All of it, the worst first.
 pub(super) fn all(status: &Status) -> Vec<Problem> {
@@ -17,7 +24,7 @@ pub(super) fn all(status: &Status) -> Vec<Problem> {
         }
     }
     for role in &status.roles {
-        servers(role, &mut problems);
+        servers(role, status.at, &mut problems);
         dns(role, &mut problems);
     }
     problems.sort_by_key(|problem| problem.severity);
@@ -41,7 +48,7 @@ fn configuration(status: &Status, problems: &mut Vec<Problem>) {
     }
 }
 
-fn servers(role: &RoleStatus, problems: &mut Vec<Problem>) {
+fn servers(role: &RoleStatus, now: Moment, problems: &mut Vec<Problem>) {
     let about = format!("role {}", role.role);
     let current: Vec<&ServerStatus> = role.servers.iter().filter(|server| server.is_current).collect();
     let down: Vec<&ServerStatus> = current.iter().copied().filter(|server| server.rank == RankStatus::Down).collect();
@@ -61,7 +68,11 @@ fn servers(role: &RoleStatus, problems: &mut Vec<Problem>) {
     } else if role.last_failed
         && let Some(fault) = &role.last_error
     {
-        problems.push(error(&about, format!("its last connection failed: {}", fault.what), "see the log for its line"));
+        let is_fresh = fault.at.before(now) <= FRESH;
+        let (problem, since): (fn(&str, String, &str) -> Problem, _) =
+            if is_fresh { (error, String::new()) } else { (warning, format!(", at {}", fault.at)) };
+        let message = format!("its last connection failed{since}: {}", fault.what);
+        problems.push(problem(&about, message, "see the log for its line"));
     }
     for server in current {
         for certificate in server.certificates.iter().filter(|certificate| certificate.verdict == "unnamed") {

@@ -87,10 +87,12 @@ fn families(status: &Status) -> Vec<Family> {
 fn process(status: &Status) -> Vec<Family> {
     let Status { process, configuration, listeners, problems, .. } = status;
     let started = process.iter().map(|process| sample([], number(process.started.unix()))).collect();
+    // Nobody was asked, so nobody knows.
+    let running = if status.is_unasked { Vec::new() } else { vec![sample([], truth(process.is_some()))] };
     let read = configuration.read.iter().map(|read| sample([], number(read.unix()))).collect();
-    let is_open = |state| !matches!(state, ListenerState::Failed | ListenerState::Closed);
-    let listeners =
-        listeners.iter().map(|listener| sample([("address", &listener.address)], truth(is_open(listener.state))));
+    // Where there is no IPv6 nothing is down.
+    let there = listeners.iter().filter(|listener| listener.state != ListenerState::Absent);
+    let listeners = there.map(|listener| sample([("address", &listener.address)], truth(listener.state.is_open())));
     let count = |severity, word| {
         let count = problems.iter().filter(|problem| problem.severity == severity).count();
         sample([("severity", word)], number(count as u64))
@@ -106,11 +108,7 @@ fn process(status: &Status) -> Vec<Family> {
     let reloaded = truth(configuration.reload_failed.is_none());
     vec![
         version,
-        gauge(
-            "puppet_shim_running",
-            "Whether a process runs. Where systemd holds the sockets, none has to.",
-            vec![sample([], truth(process.is_some()))],
-        ),
+        gauge("puppet_shim_running", "Whether a process runs. Where systemd holds the sockets, none has to.", running),
         gauge("puppet_shim_start_time_seconds", "Since when it does, in seconds since 1970.", started),
         gauge("puppet_shim_problems", "What puppet-shim status says is wrong.", problems),
         gauge("puppet_shim_listener_up", "Whether the address is listened on.", listeners.collect()),
@@ -192,10 +190,15 @@ fn servers(status: &Status) -> Vec<Family> {
         all().filter_map(|(role, server)| Some(sample(labels(role, server), value(server)?))).collect()
     };
     let ranked = |(role, server): (&str, &ServerStatus)| {
-        let ranks = [(RankStatus::Good, "good"), (RankStatus::Slow, "slow"), (RankStatus::Down, "down")];
-        ranks.map(|(rank, word)| {
+        let state = match server.rank {
+            RankStatus::Good if server.is_doubtful => "doubtful",
+            RankStatus::Good => "good",
+            RankStatus::Slow => "slow",
+            RankStatus::Down => "down",
+        };
+        ["good", "doubtful", "slow", "down"].map(|word| {
             let [role, name] = labels(role, server);
-            sample([role, name, ("state", word)], truth(server.rank == rank))
+            sample([role, name, ("state", word)], truth(state == word))
         })
     };
     let ended = |(role, server): (&str, &ServerStatus)| {
@@ -335,6 +338,20 @@ mod tests {
         assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
     }
 
+    /// What holds for seconds is seen by no scrape: an agent comes every half hour.
+    #[tokio::test]
+    async fn who_has_not_answered_since_is_not_good() {
+        let mut bench = Bench::with_a_compiler_down();
+        bench.clocks.now += std::time::Duration::from_secs(600);
+        let text = text(&bench.status());
+        for (state, value) in [("doubtful", 1), ("good", 0), ("slow", 0), ("down", 0)] {
+            let line = format!(
+                "puppet_shim_server_state{{role=\"compile\",server=\"a.test:8140\",state=\"{state}\"}} {value}"
+            );
+            assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
+        }
+    }
+
     #[tokio::test]
     async fn openmetrics_names_the_family_and_ends() {
         let text = openmetrics(&Bench::with_a_compiler_down().status());
@@ -383,6 +400,14 @@ mod tests {
             text.contains("puppet_shim_running 0\n") && !text.contains("start_time") && !text.contains("server_state")
         );
         assert!(!text.contains("last_connection"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn who_was_not_asked_is_not_said_to_run_or_not() {
+        let mut bench = Bench::new("");
+        bench.runs = false;
+        let status = Status { is_unasked: true, ..bench.status() };
+        assert!(!text(&status).contains("puppet_shim_running"));
     }
 
     #[test]

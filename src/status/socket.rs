@@ -8,13 +8,13 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::umask;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -147,7 +147,14 @@ fn make_room(path: &Path) -> io::Result<()> {
     if !meta.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else, which is no socket"));
     }
-    if Blocking::connect(path).is_ok() {
+    // It never waits, for nothing else would be served meanwhile.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let is_there = match probe.connect(&SockAddr::unix(path)?) {
+        Ok(()) => true,
+        // Of who hangs the queue may be full (connect(2)).
+        Err(why) => why.kind() == io::ErrorKind::WouldBlock,
+    };
+    if is_there {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another puppet-shim answers there"));
     }
     fs::remove_file(path)
@@ -219,6 +226,30 @@ mod tests {
         drop(socket);
         assert!(path.exists());
         assert_eq!(StatusSocket::bind(&path, None).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn who_hangs_with_a_full_queue_is_there_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status.socket");
+        let address = SockAddr::unix(&path).unwrap();
+        let socket = || Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+        let hung = socket();
+        hung.bind(&address).unwrap();
+        hung.listen(1).unwrap();
+        let mut queue = Vec::new();
+        loop {
+            let client = socket();
+            match client.connect(&address) {
+                Ok(()) => queue.push(client),
+                Err(why) => break assert_eq!(why.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        let (done, result) = std::sync::mpsc::channel();
+        let asked = path.clone();
+        std::thread::spawn(move || done.send(make_room(&asked).unwrap_err().kind()));
+        assert_eq!(result.recv_timeout(Duration::from_secs(10)), Ok(io::ErrorKind::AddrInUse));
         assert!(path.exists());
     }
 

@@ -112,6 +112,9 @@ impl Page<'_> {
             return format!("{}: {words}", colours.yellow("unknown"));
         }
         let waits = status.listeners.iter().any(|listener| listener.state == ListenerState::Waiting);
+        if let Some(path) = status.unanswered.as_ref().filter(|_| waits) {
+            return format!("{}: somebody listens, and no process answers on {path}", colours.yellow("unknown"));
+        }
         if waits {
             let words = "no process runs; systemd holds the sockets, and the next connection starts one";
             return format!("{}: {words}", colours.green("idle"));
@@ -125,6 +128,7 @@ impl Page<'_> {
             ListenerState::Inherited => format!("{address} (systemd's)"),
             ListenerState::Bound => address.clone(),
             ListenerState::Waiting => format!("{address} (waiting)"),
+            ListenerState::Absent => format!("{address} (this host has no IPv6)"),
             ListenerState::Closed => format!("{address} ({})", self.colours.red("closed")),
             ListenerState::Failed => format!("{address} ({})", self.colours.red("failed")),
         }
@@ -392,6 +396,11 @@ mod tests {
         let waiting = text(&status, Colours::OFF);
         assert!(waiting.contains("idle: no process runs; systemd holds the sockets"), "{waiting}");
         assert!(!waiting.contains("error"));
+        status.unanswered = Some("/run/s".into());
+        let unknown = text(&status, Colours::OFF);
+        assert!(unknown.contains("unknown: somebody listens, and no process answers on /run/s"), "{unknown}");
+        assert!(!unknown.contains("systemd holds"));
+        status.unanswered = None;
         status.listeners[0].state = ListenerState::Closed;
         let closed = text(&status, Colours::OFF);
         assert!(

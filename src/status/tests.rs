@@ -227,6 +227,19 @@ async fn a_listener_that_could_not_be_had_needs_a_human() {
 }
 
 #[tokio::test]
+async fn where_there_is_no_ipv6_nothing_is_wrong() {
+    let mut bench = Bench::new("idle_exit = \"1min\"");
+    bench.doors.push(Door { addr: "[::1]:8139".parse().unwrap(), state: DoorState::Absent });
+    let status = bench.status();
+    assert_eq!((&status.problems, status.listeners[1].state), (&Vec::new(), ListenerState::Absent));
+    assert_eq!(status.process.as_ref().unwrap().idle_exit_seconds, Some(60.0));
+    let metrics = prometheus::text(&status);
+    assert!(metrics.contains("puppet_shim_listener_up{address=\"127.0.0.1:8139\"} 1"), "{metrics}");
+    assert!(!metrics.contains("[::1]"), "{metrics}");
+    assert!(table::text(&status, table::Colours::OFF).contains("[::1]:8139 (this host has no IPv6)"));
+}
+
+#[tokio::test]
 async fn no_server_up_is_worse_than_one_down() {
     let mut bench = Bench::with_a_compiler_down();
     bench.connected(&[("b.test:8140", Did::Reset)], End::ClientClosed);
@@ -234,6 +247,20 @@ async fn no_server_up_is_worse_than_one_down() {
     let first = &status.problems[0];
     assert_eq!(first.severity, ProblemSeverity::Error);
     assert!(first.message.starts_with("no server is up: a.test:8140 refused; b.test:8140"), "{}", first.message);
+}
+
+/// Nobody may have asked for the role since.
+#[tokio::test]
+async fn a_fault_of_long_ago_is_no_error() {
+    let mut bench = Bench::new("");
+    bench.connected(&[("b.test:8140", Did::Answer)], End::ServerBroke(std::io::ErrorKind::ConnectionReset));
+    assert!(bench.status().has_errors());
+    bench.clocks.wall += Duration::from_secs(66 * 60);
+    let status = bench.status();
+    let problem = &status.problems[0];
+    assert_eq!(problem.severity, ProblemSeverity::Warning, "{:?}", status.problems);
+    assert!(problem.message.starts_with("its last connection failed, at 1970-01-12T13:46:40Z: server"), "{problem:?}");
+    assert!(!status.has_errors());
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ async fn repeat(
             Err(error) if screen.is_some() && !matches!(error, QueryError::Denied(_)) => {
                 // It may be there again in a moment.
                 draw(&format!("puppet-shim: {error}\n"));
-                next += pace;
+                next = after(next, pace, Instant::now());
                 if wait(next, &mut ends).await {
                     return ExitCode::SUCCESS;
                 }
@@ -77,12 +77,17 @@ async fn repeat(
         } else if let Err(error) = io::stdout().lock().write_all(text.as_bytes()) {
             return if error.kind() == io::ErrorKind::BrokenPipe { ExitCode::SUCCESS } else { NOT_WRITTEN.into() };
         }
-        next += pace;
+        next = after(next, pace, Instant::now());
         if wait(next, &mut ends).await {
             drop(screen);
             return verdict(&status).into();
         }
     }
+}
+
+/// When to look again. What was missed, stopped by Ctrl-Z, is not made up for.
+fn after(last: Instant, pace: Duration, now: Instant) -> Instant {
+    (last + pace).max(now)
 }
 
 /// Waits until then. Gives whether it is to end.
@@ -146,4 +151,18 @@ fn draw(text: &str) {
 fn put(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_missed_is_not_made_up_for() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(after(start, 2 * second, start + second), start + 2 * second);
+        let woken = start + 100 * second;
+        assert_eq!(after(start, 2 * second, woken), woken);
+        assert_eq!(after(woken, 2 * second, woken), woken + 2 * second);
+    }
 }
