@@ -135,10 +135,10 @@ impl Plan {
         self.look_at_no_proxy(facts, asked);
         for variable in &facts.environment {
             if variable.is("http_proxy") {
+                // Not its value: a password may be in there.
                 self.warnings.push(format!(
-                    "{} = {} in {} goes before puppet.conf: an agent that has it in its environment goes past puppet-shim",
+                    "{} in {} goes before puppet.conf: an agent that has it in its environment goes past puppet-shim",
                     variable.name,
-                    variable.value,
                     variable.place()
                 ));
             }

@@ -467,10 +467,10 @@ fn what_goes_before_the_settings() {
         name: name.into(),
         value: value.into(),
     };
-    let environment = vec![variable("HTTP_PROXY", "http://x:1"), variable("no_proxy", "example.com")];
+    let environment = vec![variable("HTTP_PROXY", "http://u:secret@x:1"), variable("no_proxy", "example.com")];
     let facts = Facts { environment, ..site() };
     let plan = good(Mode::Proxy, &facts);
-    warns(&plan, "HTTP_PROXY = http://x:1 in /etc/default/puppet goes before puppet.conf");
+    warns(&plan, "HTTP_PROXY in /etc/default/puppet goes before puppet.conf");
     warns(&plan, "no_proxy in /etc/default/puppet has \"example.com\"");
     assert_eq!(good(Mode::Alias, &facts).warnings, Vec::<String>::new());
 }
