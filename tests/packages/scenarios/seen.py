@@ -35,6 +35,8 @@ def run(bench):
     doctor(machine)
     demand(machine.main_pid() == 0, "looking has started a process")
 
+    # Somebody would miss it.
+    machine.write("/etc/puppet/puppet.conf", "[main]\nhttp_proxy_host = 127.0.0.1\nhttp_proxy_port = 8139\n")
     config = machine.path(CONFIG)
     config.write_text('listen = ["127.0.0.1:8139", "[::1]:8139", "127.0.0.1:8140"]\n' + config.read_text())
     absent = [finding for finding in host(machine) if finding["subject"] == "127.0.0.1:8140"]
