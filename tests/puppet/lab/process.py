@@ -99,4 +99,8 @@ class Process:
         return (port, ESTABLISHED) in self.sockets()
 
     def sockets(self):
-        return sockets(self.child.pid)
+        try:
+            return list(sockets(self.child.pid))
+        except OSError:
+            # One that has ended is in no namespace.
+            return []
