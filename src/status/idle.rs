@@ -1,6 +1,7 @@
 //! The status where no process runs: what the state directory knows. Under socket activation that is the ordinary case.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use crate::state::StateDirectory;
 /// The IPv6 addresses of this host (proc(5)). It is not there where the kernel has no IPv6.
 const ADDRESSES: &str = "/proc/net/if_inet6";
 
+/// Bytes of a table of a hundred sockets. A larger one takes more reads.
+const TABLE: usize = 16 * 1024;
+
 /// What is listened on, on this host (proc(5)).
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
@@ -28,8 +32,7 @@ const BOOTED: &str = "/run/systemd/system";
 /// What is known without a process. `found`: the configuration with which the next one will run. `asked`: the socket on which
 /// none has answered. Reads files, and asks nobody.
 pub fn from_state(found: &InForce, state: &StateDirectory, asked: Option<&Path>) -> Status {
-    let listening: Vec<Open> =
-        TABLES.iter().flat_map(|path| listening(&fs::read_to_string(path).unwrap_or_default())).collect();
+    let listening: Vec<Open> = TABLES.iter().flat_map(|path| listening(&table(path).unwrap_or_default())).collect();
     let clocks = Clocks::read();
     let mut pool = Pool::new(found.config.timeouts.pin);
     let (learnt, forgotten) = match memory::peek(state, &mut pool) {
@@ -117,6 +120,14 @@ fn is_absent(addr: SocketAddr, addresses: Option<&str>) -> bool {
         None => ip.is_loopback() || ip.is_unspecified(),
         Some(table) => ip.is_loopback() && !table.lines().any(|line| line.starts_with(&digits)),
     }
+}
+
+/// One of the tables. The kernel goes through all its sockets at every read, some milliseconds long: so few of them, though
+/// the file has no size that tells how much there is.
+fn table(path: &str) -> io::Result<String> {
+    let mut text = String::with_capacity(TABLE);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The listening sockets of one of the kernel's tables. To look there starts no daemon, which to connect would.
