@@ -34,6 +34,7 @@ pub mod page;
 pub mod sniff;
 
 pub mod host;
+pub mod hosts_file;
 pub mod pattern;
 pub mod role;
 

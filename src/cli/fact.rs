@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config;
+use crate::hosts_file;
 use crate::runtime;
 use crate::state::StateDirectory;
 use crate::status::fact::Fact;
@@ -20,7 +21,6 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Where agents have their configuration: those of AIO and `OpenVox` packages, and Debian's.
 const PUPPET_CONF: [&str; 2] = ["/etc/puppetlabs/puppet/puppet.conf", "/etc/puppet/puppet.conf"];
-const HOSTS: &str = "/etc/hosts";
 
 /// Longest of these files that is looked at.
 const LONGEST: u64 = 1024 * 1024;
@@ -59,7 +59,7 @@ pub fn fact(args: &FactArgs) -> ExitCode {
     let status = socket.and_then(|socket| query_within(&socket, PATIENCE).ok());
     let status = status.unwrap_or_else(|| from_state(&found, &state, None));
     let puppet_conf = PUPPET_CONF.iter().find_map(|path| read(Path::new(path)));
-    let hosts = read(Path::new(HOSTS)).unwrap_or_default();
+    let hosts = read(Path::new(hosts_file::PATH)).unwrap_or_default();
     let fact = Fact::of(&status, &found.config, puppet_conf.as_deref(), &hosts);
     match io::stdout().lock().write_all(fact.to_json().as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,

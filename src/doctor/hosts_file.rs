@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 
-/// Where it is.
-pub(super) const PATH: &str = "/etc/hosts";
+use crate::hosts_file;
+pub(super) use crate::hosts_file::PATH;
 
 /// Its lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,14 +18,10 @@ impl HostsFile {
         Self::parse(&fs::read_to_string(PATH).unwrap_or_default())
     }
 
-    /// Its text: an address and its names on each line, hosts(5).
+    /// Its text.
     pub(super) fn parse(text: &str) -> Self {
-        let line = |line: &str| {
-            let mut words = line.split('#').next()?.split_whitespace();
-            let ip = words.next()?.parse().ok()?;
-            Some((ip, words.map(str::to_ascii_lowercase).collect()))
-        };
-        HostsFile { lines: text.lines().filter_map(line).collect() }
+        let lines = hosts_file::lines(text);
+        HostsFile { lines: lines.map(|line| (line.ip, line.names.map(str::to_ascii_lowercase).collect())).collect() }
     }
 
     /// The addresses of a name. What `localhost` means needs no file.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::block;
 use crate::host::Host;
+use crate::hosts_file;
 
 /// A line of somebody else's that names one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,15 +27,9 @@ pub fn lines(addresses: &[IpAddr], names: &[Host]) -> Vec<String> {
 pub fn entries(text: &str, names: &[Host]) -> Vec<Entry> {
     let ours = block::lines(text);
     let mut entries = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        if ours.iter().any(|own| std::ptr::eq(*own, line)) {
-            continue;
-        }
-        let words = line.split('#').next().unwrap_or_default();
-        let mut words = words.split_whitespace();
-        let Some(address) = words.next().and_then(|address| address.parse().ok()) else { continue };
-        for name in words.filter_map(|word| word.parse::<Host>().ok()).filter(|name| names.contains(name)) {
-            entries.push(Entry { line: at + 1, address, name });
+    for line in hosts_file::lines(text).filter(|line| !ours.iter().any(|own| std::ptr::eq(*own, line.text))) {
+        for name in line.names.filter_map(|word| word.parse::<Host>().ok()).filter(|name| names.contains(name)) {
+            entries.push(Entry { line: line.number, address: line.ip, name });
         }
     }
     entries

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Config;
+use crate::hosts_file;
 use crate::listen::leads_back;
 use crate::role::{Role, Table};
 
@@ -46,10 +47,8 @@ fn is_alias(config: &Config, table: &Table, settings: &Settings<'_>, hosts: &str
     let usual = table.roles().iter().flat_map(|role| role.ports.iter().copied());
     let ports: Vec<u16> = written.filter_map(|port| port.parse().ok()).chain(usual).collect();
     let leads_here = |ip: IpAddr| ports.iter().any(|port| leads_back(SocketAddr::new(ip, *port), &config.listen));
-    hosts.lines().any(|line| {
-        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-        let is_here = words.next().and_then(|ip| ip.parse::<IpAddr>().ok()).is_some_and(leads_here);
-        is_here && words.any(|name| name.parse().is_ok_and(|host| table.owner(&host).is_some()))
+    hosts_file::lines(hosts).any(|mut line| {
+        leads_here(line.ip) && line.names.any(|name| name.parse().is_ok_and(|host| table.owner(&host).is_some()))
     })
 }
 
