@@ -155,8 +155,6 @@ impl Daemon {
         let learnt = state.as_ref().map(|state| memory::recall(state, &mut pool)).unwrap_or_default();
         let Site { table, discovery, key, domain: found } = Site::new(&config, learnt.domain.as_ref());
         discovery.restore(learnt.answers, true);
-        let domain = table.domain().unwrap_or("(none: each requested name's own)");
-        tracing::info!(listen = ?addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
         let checks = Arc::new(Checks::new(Prober::new(Trust::new(config.certificates.ca_file.clone()))));
         let shared = Arc::new(Shared {
             config,
@@ -210,6 +208,13 @@ impl Daemon {
         self
     }
 
+    /// Says that it serves, to the log and to the service manager: only now, for from then on it is asked how it goes, too.
+    fn tell_ready(&self) {
+        let domain = self.shared.table.domain().unwrap_or("(none: each requested name's own)");
+        tracing::info!(listen = ?self.addresses, domain, version = env!("CARGO_PKG_VERSION"), "ready");
+        self.manager.tell(News::Ready(&self.status));
+    }
+
     /// Where it really listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -236,7 +241,7 @@ impl Daemon {
         let mut idle_since = Instant::now();
         let manager = self.manager.clone();
         let mut pulse = Pulse::new(&manager);
-        manager.tell(News::Ready(&self.status));
+        self.tell_ready();
         let end = loop {
             let cap = self.shared.config.limits.connections;
             let quiet = self.leaves && connections.is_empty();

@@ -202,16 +202,16 @@ async fn reload(
     found.diagnostics.iter().for_each(say);
     let Some(site) = site else {
         let why = "the configuration that was to be read again cannot be used; going on as before";
-        tracing::error!("{why}");
         tell(provenance, |told| told.reject(&found, memory::clock()));
+        tracing::error!("{why}");
         return Some(why.into());
     };
     raise_descriptor_limit(&found.config);
     let (done, changed) = oneshot::channel();
-    let change = Change { config: found.config.clone(), site, done };
+    let provenance = Provenance::of(&found, memory::clock());
+    let change = Change { config: found.config.clone(), site, provenance, done };
     order.send(Order::Change(Box::new(change))).await.ok()?;
     let Changed { addresses, keeps_listeners } = changed.await.ok()?;
-    tell(provenance, |told| *told = Provenance::of(&found, memory::clock()));
     let status = status(&found, &addresses);
     if !keeps_listeners {
         let state = state.clone();

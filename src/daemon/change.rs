@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Connections, Daemon, Site, begin, may_leave, tell_failed};
 use crate::check::Checks;
-use crate::config::Config;
+use crate::config::{Config, Provenance};
 use crate::connection::Shared;
 use crate::listen::{BindError, Door, Listener, Listeners};
 use crate::probe::Prober;
@@ -21,6 +21,8 @@ pub struct Change {
     pub config: Config,
     /// What it means on this host.
     pub site: Site,
+    /// Where it came from.
+    pub provenance: Provenance,
     /// Gets what came of it.
     pub done: oneshot::Sender<Changed>,
 }
@@ -37,7 +39,7 @@ pub struct Changed {
 impl Daemon {
     /// Lets it hold for the next connection.
     pub(super) async fn change(&mut self, change: Change, connections: &mut Connections, stop: &Arc<Stop>) {
-        let Change { config, site, done } = change;
+        let Change { config, site, provenance, done } = change;
         let (keeps_listeners, failed) = self.listen_anew(&config, connections, stop).await;
         let old = &self.shared;
         let mut names = changed(&old.config, &config);
@@ -72,6 +74,7 @@ impl Daemon {
             provenance: old.provenance.clone(),
         };
         self.shared = Arc::new(shared);
+        *self.shared.provenance() = provenance;
         if let Some(keeper) = &self.keeper {
             keeper.follow(self.shared.clone());
         }
