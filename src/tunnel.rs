@@ -4,36 +4,27 @@
 //! side does not take at once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the
 //! agent's clean reconnect into a failed request.
 
-use std::cell::RefCell;
+mod flow;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use self::flow::{Broken, Flow, SCRATCH};
+pub use self::flow::{State, Way};
 use crate::drain::{Speaker, Verdict, judge};
 use crate::host::Host;
 use crate::sniff::{Hello, Sniffer};
 use crate::stop::Order;
-
-/// Bytes moved by one system call at most.
-const SCRATCH: usize = 64 * 1024;
-
-/// Reads of one tunnel in a row before the others get a turn.
-const TURN: usize = 16;
-
-thread_local! {
-    /// Borrowed within one poll only.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// Why a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,50 +121,6 @@ pub struct Parked {
     pub client_closed_first: Option<bool>,
     /// Whether the client said something last.
     pub client_spoke: bool,
-}
-
-/// One way of a tunnel that stands still.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
-    /// How many bytes have been read and not taken.
-    pub held: usize,
-    /// How many may still come; `None`: any number.
-    pub left: Option<u64>,
-    /// Whether more may come.
-    pub state: State,
-    /// Whether the connection from which they come has been reset.
-    pub reset: bool,
-}
-
-/// One way.
-struct Flow {
-    /// Read, and not taken yet by the other side.
-    held: Vec<u8>,
-    /// How much of it has been taken.
-    at: usize,
-    left: Option<u64>,
-    state: State,
-    /// What writing to `from`, the other way, has met: the kernel tells a reset once, and reading then sees a mere end.
-    source_broke: Option<io::ErrorKind>,
-}
-
-/// How far one way has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// More may come.
-    #[default]
-    Open,
-    /// No more will come; what is held has still to go.
-    Ending,
-    /// FIN has been passed on, or there is nobody to take anything.
-    Done,
-}
-
-/// Which socket an error came from.
-enum Broken {
-    Source(io::ErrorKind),
-    Sink(io::ErrorKind),
 }
 
 impl Tunnel {
@@ -340,132 +287,6 @@ impl Carried {
             Ok(Some(Hello::Tls { sni })) => self.sni = sni,
             Ok(Some(_)) | Err(_) => {}
         }
-    }
-}
-
-impl Flow {
-    fn new(held: Vec<u8>, left: Option<u64>) -> Self {
-        Flow { held, at: 0, left, state: State::Open, source_broke: None }
-    }
-
-    fn resume(way: &Way, held: Vec<u8>) -> Self {
-        let source_broke = way.reset.then_some(io::ErrorKind::ConnectionReset);
-        Flow { held, at: 0, left: way.left, state: way.state, source_broke }
-    }
-
-    fn into_way(mut self) -> (Way, Vec<u8>) {
-        self.held.drain(..self.at);
-        let reset = self.source_broke == Some(io::ErrorKind::ConnectionReset);
-        (Way { held: self.held.len(), left: self.left, state: self.state, reset }, self.held)
-    }
-
-    /// Moves what can be moved. Ready: this way is done, or has broken. `seen` is told of every byte when it is read.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
-        mut seen: impl FnMut(&[u8]),
-    ) -> Poll<Result<(), Broken>> {
-        for _ in 0..TURN {
-            match self.state {
-                State::Done => return Poll::Ready(Ok(())),
-                State::Ending | State::Open if self.at < self.held.len() => ready!(self.flush(cx, to))?,
-                State::Ending => {
-                    self.state = State::Done;
-                    if let Some(kind @ io::ErrorKind::ConnectionReset) = self.source_broke {
-                        return Poll::Ready(Err(Broken::Source(kind)));
-                    }
-                    // A socket that cannot be shut down has been closed by its peer, which reading from it will tell.
-                    return Pin::new(to).poll_shutdown(cx).map(|_| Ok(()));
-                }
-                State::Open => match self.left {
-                    // All of a forwarded request has gone. The answer ends the tunnel; until then, watch for the
-                    // client's going.
-                    Some(0) => ready!(self.watch(cx, from))?,
-                    _ => ready!(self.fill(cx, from, to, &mut seen))?,
-                },
-            }
-        }
-        // There is more to do, but others wait.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    fn flush(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<Result<(), Broken>> {
-        let taken = ready!(Pin::new(to).poll_write(cx, self.held.get(self.at..).unwrap_or_default()));
-        match taken {
-            Ok(taken) => self.at += taken,
-            Err(error) => return Poll::Ready(Err(self.unwanted(&error))),
-        }
-        if self.at >= self.held.len() {
-            // Given back, not kept for next time: a tunnel waits longer than it carries.
-            self.held = Vec::new();
-            self.at = 0;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
-        seen: &mut impl FnMut(&[u8]),
-    ) -> Poll<Result<(), Broken>> {
-        BUFFER.with_borrow_mut(|scratch| {
-            scratch.resize(SCRATCH, 0);
-            let room = self.left.map_or(SCRATCH, |left| SCRATCH.min(usize::try_from(left).unwrap_or(SCRATCH)));
-            let mut buffer = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
-            if let Err(error) = ready!(Pin::new(from).poll_read(cx, &mut buffer)) {
-                return Poll::Ready(Err(Broken::Source(error.kind())));
-            }
-            let bytes = buffer.filled();
-            if bytes.is_empty() {
-                self.state = State::Ending;
-                return Poll::Ready(Ok(()));
-            }
-            if let Some(left) = &mut self.left {
-                *left -= bytes.len() as u64;
-            }
-            seen(bytes);
-            let taken = match Pin::new(to).poll_write(cx, bytes) {
-                Poll::Ready(Ok(taken)) => taken,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.unwanted(&error))),
-                Poll::Pending => 0,
-            };
-            self.held.extend_from_slice(bytes.get(taken..).unwrap_or_default());
-            Poll::Ready(Ok(()))
-        })
-    }
-
-    /// Nobody takes this way's bytes any more. That ends this way only: what the other side still has to say may be in
-    /// the kernel, and when reading from it fails or ends, that says why.
-    fn unwanted(&mut self, error: &io::Error) -> Broken {
-        self.held = Vec::new();
-        self.at = 0;
-        self.state = State::Done;
-        Broken::Sink(error.kind())
-    }
-
-    /// Waits for the client to close. What it still sends is thrown away: another request belongs into a connection of
-    /// its own, and bytes left unread would turn our closing into a reset.
-    fn watch(&mut self, cx: &mut Context<'_>, from: &mut TcpStream) -> Poll<Result<(), Broken>> {
-        BUFFER.with_borrow_mut(|scratch| {
-            scratch.resize(SCRATCH, 0);
-            let mut buffer = ReadBuf::new(scratch);
-            match ready!(Pin::new(from).poll_read(cx, &mut buffer)) {
-                Err(error) => return Poll::Ready(Err(Broken::Source(error.kind()))),
-                Ok(()) if buffer.filled().is_empty() => self.state = State::Done,
-                Ok(()) => {}
-            }
-            Poll::Ready(Ok(()))
-        })
-    }
-
-    /// Whether this was a forwarded request, and all of it has gone.
-    fn has_sent_all(&self) -> bool {
-        self.left == Some(0) && self.at >= self.held.len()
     }
 }
 
