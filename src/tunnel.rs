@@ -1,10 +1,11 @@
 //! Carries bytes both ways, as they come.
 //!
-//! A tunnel that waits holds no buffer: all of them read into one scratch buffer of the thread, and only what the other
-//! side does not take at once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the
+//! A tunnel that waits holds no buffer: all of them read into one scratch buffer of the thread, or where much comes at once
+//! have the kernel move it through one pipe of the thread, and only what the other side does not take at once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the
 //! agent's clean reconnect into a failed request.
 
 mod flow;
+mod pipe;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use self::flow::{Broken, Flow, SCRATCH};
+use self::flow::{Broken, Flow, Passed, SCRATCH};
 pub use self::flow::{State, Way};
 use crate::drain::{Speaker, Verdict, judge};
 use crate::host::Host;
@@ -234,9 +235,11 @@ impl Tunnel {
     fn copy(&mut self, cx: &mut Context<'_>, carried: &mut Carried) -> Poll<End> {
         let Tunnel { client, server, up, down, sniffer, first_to_close, .. } = self;
         let before = (carried.up, carried.down);
-        let upward = up.poll(cx, client, server, |bytes| {
-            carried.up += bytes.len() as u64;
-            carried.inspect(sniffer, bytes);
+        let upward = up.poll(cx, client, server, sniffer.is_some(), |passed| {
+            carried.up += passed.len();
+            if let Passed::Bytes(bytes) = passed {
+                carried.inspect(sniffer, bytes);
+            }
         });
         match upward {
             Poll::Ready(Err(Broken::Source(kind))) => {
@@ -250,7 +253,7 @@ impl Tunnel {
             _ if up.state != State::Open => *first_to_close = first_to_close.or(Some(End::ClientClosed)),
             _ => {}
         }
-        let downward = down.poll(cx, server, client, |bytes| carried.down += bytes.len() as u64);
+        let downward = down.poll(cx, server, client, false, |passed| carried.down += passed.len());
         match downward {
             Poll::Ready(Err(Broken::Source(kind))) => {
                 reset(client);

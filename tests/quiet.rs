@@ -21,6 +21,7 @@ use support::dns::Dns;
 use support::eventually;
 use support::tcp::{Raw, ask, begin, refusing, tunnel};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// A binary on a port of its own, with DNS and one compile server.
@@ -206,4 +207,42 @@ async fn no_delay_on_either_side() {
     assert!(towards_server.tcp_nodelay().unwrap(), "towards the server");
     // A server that is gone without a word is noticed by the kernel.
     assert!(towards_server.keepalive().unwrap());
+}
+
+/// Of what comes in masses, the kernel moves nearly all from socket to socket; it is the memory of the host that is spared.
+#[tokio::test]
+async fn much_is_moved_and_not_copied() {
+    const MUCH: u64 = 32 * 1024 * 1024;
+    let site = Site::start().await;
+    let (mut client, mut server) = site.tunnels(1).await.remove(0);
+    let strace = Strace::attach(site.daemon.pid()).await;
+    let send = async {
+        let piece = vec![7; 1024 * 1024];
+        for _ in 0..MUCH / piece.len() as u64 {
+            server.write_all(&piece).await.unwrap();
+        }
+        server.shutdown().await.unwrap();
+    };
+    let (mut count, mut buffer) = (0, vec![0; 1024 * 1024]);
+    let receive = async {
+        loop {
+            match client.read(&mut buffer).await.unwrap() {
+                0 => break,
+                read => count += read as u64,
+            }
+        }
+    };
+    tokio::join!(send, receive);
+    drop(client);
+    assert_eq!(count, MUCH);
+    eventually("it has ended", || site.daemon.connections() == 1).await;
+    // `read` is of the pipe: what a side did not take at once.
+    let sum = |name: &str| -> u64 {
+        let calls = strace.calls();
+        let results =
+            calls.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|call| call.starts_with(name)));
+        results.filter_map(|line| line.rsplit_once(" = ")?.1.parse::<u64>().ok()).sum()
+    };
+    let (moved, copied) = (sum("splice("), sum("recvfrom(") + sum("read("));
+    assert!(moved >= MUCH && copied < MUCH / 4, "moved {moved}, in and out, and copied {copied}");
 }

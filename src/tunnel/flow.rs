@@ -6,11 +6,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes moved by one system call at most.
+use super::pipe::{Lent, Pipe};
+
+/// Bytes copied by one system call at most.
 pub(super) const SCRATCH: usize = 64 * 1024;
+
+/// Bytes moved at once at most where the kernel moves them itself; at first as many as are copied at once.
+const BULK: usize = 1024 * 1024;
+
+/// Less than that at once is copied faster than it is moved.
+const LITTLE: usize = 16 * 1024;
 
 /// Reads of one tunnel in a row before the others get a turn.
 const TURN: usize = 16;
@@ -43,6 +51,26 @@ pub(super) struct Flow {
     pub(super) state: State,
     /// What writing to `from`, the other way, has met: the kernel tells a reset once, and reading then sees a mere end.
     pub(super) source_broke: Option<io::ErrorKind>,
+    /// How many bytes the kernel is to move at once, since much comes and is taken. 0: they are copied.
+    stride: usize,
+}
+
+/// What a way has let through.
+pub(super) enum Passed<'a> {
+    /// These.
+    Bytes(&'a [u8]),
+    /// So many, which nobody has seen.
+    Unseen(usize),
+}
+
+impl Passed<'_> {
+    /// How many.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Passed::Bytes(bytes) => bytes.len() as u64,
+            Passed::Unseen(count) => *count as u64,
+        }
+    }
 }
 
 /// How far one way has come.
@@ -66,12 +94,12 @@ pub(super) enum Broken {
 
 impl Flow {
     pub(super) fn new(held: Vec<u8>, left: Option<u64>) -> Self {
-        Flow { held, at: 0, left, state: State::Open, source_broke: None }
+        Flow { held, at: 0, left, state: State::Open, source_broke: None, stride: 0 }
     }
 
     pub(super) fn resume(way: &Way, held: Vec<u8>) -> Self {
         let source_broke = way.reset.then_some(io::ErrorKind::ConnectionReset);
-        Flow { held, at: 0, left: way.left, state: way.state, source_broke }
+        Flow { held, at: 0, left: way.left, state: way.state, source_broke, stride: 0 }
     }
 
     pub(super) fn into_way(mut self) -> (Way, Vec<u8>) {
@@ -80,13 +108,15 @@ impl Flow {
         (Way { held: self.held.len(), left: self.left, state: self.state, reset }, self.held)
     }
 
-    /// Moves what can be moved. Ready: this way is done, or has broken. `seen` is told of every byte when it is read.
+    /// Moves what can be moved. Ready: this way is done, or has broken. `seen` is told of every byte when it is read, and
+    /// gets to see them if `looks`.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut TcpStream,
         to: &mut TcpStream,
-        mut seen: impl FnMut(&[u8]),
+        looks: bool,
+        mut seen: impl FnMut(Passed<'_>),
     ) -> Poll<Result<(), Broken>> {
         for _ in 0..TURN {
             match self.state {
@@ -104,6 +134,13 @@ impl Flow {
                     // All of a forwarded request has gone. The answer ends the tunnel; until then, watch for the
                     // client's going.
                     Some(0) => ready!(self.watch(cx, from))?,
+                    _ if self.stride > 0 && !looks => {
+                        ready!(self.pass(cx, from, to, &mut seen))?;
+                        if self.stride == BULK {
+                            // That was a whole turn's worth.
+                            break;
+                        }
+                    }
                     _ => ready!(self.fill(cx, from, to, &mut seen))?,
                 },
             }
@@ -132,7 +169,7 @@ impl Flow {
         cx: &mut Context<'_>,
         from: &mut TcpStream,
         to: &mut TcpStream,
-        seen: &mut impl FnMut(&[u8]),
+        seen: &mut impl FnMut(Passed<'_>),
     ) -> Poll<Result<(), Broken>> {
         BUFFER.with_borrow_mut(|scratch| {
             scratch.resize(SCRATCH, 0);
@@ -149,7 +186,8 @@ impl Flow {
             if let Some(left) = &mut self.left {
                 *left -= bytes.len() as u64;
             }
-            seen(bytes);
+            self.stride = if bytes.len() == SCRATCH { SCRATCH } else { 0 };
+            seen(Passed::Bytes(bytes));
             let taken = match Pin::new(to).poll_write(cx, bytes) {
                 Poll::Ready(Ok(taken)) => taken,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.unwanted(&error))),
@@ -158,6 +196,77 @@ impl Flow {
             self.held.extend_from_slice(bytes.get(taken..).unwrap_or_default());
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Has the kernel move bytes from one socket to the other. What the other side does not take at once is read after all.
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        to: &TcpStream,
+        seen: &mut impl FnMut(Passed<'_>),
+    ) -> Poll<Result<(), Broken>> {
+        if let Err(error) = ready!(to.poll_write_ready(cx)) {
+            return Poll::Ready(Err(self.unwanted(&error)));
+        }
+        loop {
+            if let Err(error) = ready!(from.poll_read_ready(cx)) {
+                return Poll::Ready(Err(Broken::Source(error.kind())));
+            }
+            match Pipe::lend(|pipe| self.pass_through(pipe, from, to, seen)) {
+                // That it was ready was old news, and is taken back.
+                Ok(Err(Broken::Source(io::ErrorKind::WouldBlock))) => {}
+                Ok(done) => return Poll::Ready(done),
+                // Then they are copied.
+                Err(_) => {
+                    self.stride = 0;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    fn pass_through(
+        &mut self,
+        pipe: &Pipe,
+        from: &TcpStream,
+        to: &TcpStream,
+        seen: &mut impl FnMut(Passed<'_>),
+    ) -> Lent<Result<(), Broken>> {
+        let room = self.left.map_or(self.stride, |left| self.stride.min(usize::try_from(left).unwrap_or(usize::MAX)));
+        let count = match from.try_io(Interest::READABLE, || pipe.fill(from, room)) {
+            Ok(count) => count,
+            Err(error) => return Lent { value: Err(Broken::Source(error.kind())), is_empty: true },
+        };
+        if count == 0 {
+            self.state = State::Ending;
+        }
+        if let Some(left) = &mut self.left {
+            *left -= count as u64;
+        }
+        seen(Passed::Unseen(count));
+        let mut rest = count;
+        while rest > 0 {
+            match to.try_io(Interest::WRITABLE, || pipe.drain(to, rest)) {
+                Ok(0) => break,
+                Ok(taken) => rest -= taken,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Lent { value: Err(self.unwanted(&error)), is_empty: false },
+            }
+        }
+        self.stride = match count - rest {
+            _ if count < LITTLE => 0,
+            // So that little of the next has to be read after all.
+            taken if rest > 0 => taken.max(SCRATCH),
+            _ => BULK.min(2 * self.stride),
+        };
+        if rest > 0 {
+            match pipe.take(rest) {
+                Ok(bytes) => self.held = bytes,
+                Err(error) => return Lent { value: Err(Broken::Source(error.kind())), is_empty: false },
+            }
+        }
+        Lent { value: Ok(()), is_empty: true }
     }
 
     /// Nobody takes this way's bytes any more. That ends this way only: what the other side still has to say may be in
