@@ -30,7 +30,8 @@
 # @param certificates
 #   The `[certificates]` table
 # @param status
-#   The `[status]` table
+#   The `[status]` table. With a `group`, the service is of that group, by a drop-in, unless `manage_service` is off; otherwise
+#   it could not give its socket to it.
 # @param config_file
 #   The configuration file. One elsewhere is for a daemon that is told so, by `--config`; its directory has to be there.
 # @param binary

@@ -8,7 +8,10 @@ class puppet_shim::service {
   if $puppet_shim::manage_service {
     $present = $puppet_shim::ensure == 'present'
     $listens = $present and $puppet_shim::listeners =~ NotUndef
+    $group = $puppet_shim::status['group']
+    $joins = $present and $group =~ NotUndef
     $socket_d = '/etc/systemd/system/puppet-shim.socket.d'
+    $service_d = '/etc/systemd/system/puppet-shim.service.d'
 
     Exec {
       path => ['/usr/bin', '/bin'],
@@ -30,8 +33,14 @@ class puppet_shim::service {
       notify  => Exec['puppet-shim: systemctl daemon-reload'],
     }
 
+    file { "${service_d}/group.conf":
+      ensure  => if $joins { file } else { absent },
+      content => if $joins { epp('puppet_shim/group.conf.epp', { 'group' => $group }) },
+      notify  => Exec['puppet-shim: systemctl daemon-reload'],
+    }
+
     if $present {
-      file { $socket_d:
+      file { [$socket_d, $service_d]:
         ensure => directory,
         mode   => '0755',
       }
@@ -54,6 +63,14 @@ class puppet_shim::service {
         restart => '/bin/systemctl try-reload-or-restart puppet-shim.service',
       }
 
+      # A process has the groups it was started with. Its tunnels are left to the next one, as in any restart.
+      -> exec { 'puppet-shim: be of another group':
+        command     => 'systemctl try-restart puppet-shim.service',
+        refreshonly => true,
+        subscribe   => File["${service_d}/group.conf"],
+        require     => Exec['puppet-shim: systemctl daemon-reload'],
+      }
+
       -> exec { 'puppet-shim: read the configuration again':
         command     => 'systemctl try-reload-or-restart puppet-shim.service',
         refreshonly => true,
@@ -62,14 +79,17 @@ class puppet_shim::service {
       service { ['puppet-shim.socket', 'puppet-shim.service']:
         ensure => stopped,
         enable => false,
-        before => File["${socket_d}/listen.conf"],
+        before => File["${socket_d}/listen.conf", "${service_d}/group.conf"],
       }
 
-      # Whatever else is in it is somebody else's.
-      exec { "rmdir ${socket_d}":
-        provider => shell,
-        onlyif   => "test -d ${socket_d} && test -z \"\$(ls -A ${socket_d})\"",
-        require  => File["${socket_d}/listen.conf"],
+      # Whatever else is in them is somebody else's.
+      $drop_ins = { $socket_d => 'listen.conf', $service_d => 'group.conf' }
+      $drop_ins.each |$directory, $drop_in| {
+        exec { "rmdir ${directory}":
+          provider => shell,
+          onlyif   => "test -d ${directory} && test -z \"\$(ls -A ${directory})\"",
+          require  => File["${directory}/${drop_in}"],
+        }
       }
     }
   }

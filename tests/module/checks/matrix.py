@@ -11,7 +11,9 @@ from checks.module import Wrong, command, equal, modulepath
 SOCKET = "Service[puppet-shim.socket]"
 READ_AGAIN = "Exec[puppet-shim: read the configuration again]"
 LISTEN_ANEW = "Exec[puppet-shim: listen anew]"
+JOIN = "Exec[puppet-shim: be of another group]"
 DROP_IN = "/etc/systemd/system/puppet-shim.socket.d/listen.conf"
+GROUP = "/etc/systemd/system/puppet-shim.service.d/group.conf"
 SET = "Exec[puppet config set "
 NAMES = {
     "server": "puppet.example.com",
@@ -117,9 +119,23 @@ def listeners():
         lines = [line for line in made.file(DROP_IN).splitlines() if line.startswith("ListenStream=")]
         equal(lines, ["ListenStream=", *(f"ListenStream={listener}" for listener in wanted)], f"ListenStream for {parameters}")
         equal(tomllib.loads(made.file())["listen"], wanted, f"listen for {parameters}")
-    quiet = catalog({"manage_service": False, "listen": ["127.0.0.1:8140"]})
+    quiet = catalog({"manage_service": False, "listen": ["127.0.0.1:8140"], "status": {"group": "adm"}})
     equal(quiet.names("Service", "Exec"), [], "services and commands without manage_service")
     equal([name for name in quiet.names("File") if "systemd" in name], [], "the drop-ins without manage_service")
+
+
+def group():
+    """The service is of the group that may ask for the status; without a word on that, of its own."""
+    rows = [({}, None), ({"status": {"page": False}}, None), ({"status": {"group": "adm"}}, "adm"), ({"status": {"group": "118"}}, "118")]
+    for (parameters, wanted), made in zip(rows, catalogs(*(row[0] for row in rows))):
+        equal(made[f"File[{GROUP}]"]["ensure"], "file" if wanted else "absent", f"{GROUP} for {parameters}")
+        if wanted:
+            lines = [line for line in made.file(GROUP).splitlines() if not line.startswith("#")]
+            equal(lines, ["[Service]", f"Group={wanted}"], f"{GROUP} for {parameters}")
+    made = catalog({"status": {"group": "adm"}})
+    equal(made[f"File[{GROUP}]"]["notify"], "Exec[puppet-shim: systemctl daemon-reload]", "what a new drop-in is told to")
+    equal(made[JOIN]["command"], "systemctl try-restart puppet-shim.service", "what follows")
+    equal((made[JOIN]["subscribe"], made[JOIN]["require"]), (f"File[{GROUP}]", "Exec[puppet-shim: systemctl daemon-reload]"), "and upon what")
 
 
 def puppet_conf():
@@ -187,7 +203,7 @@ def order():
         told = [parameters.get(way, []) for way in ("notify", "subscribe")]
         if SOCKET in str(told) or name == SOCKET and any(told) or "Class[" in str(told):
             raise Wrong(f"{name} can restart the socket: {parameters}")
-    for name in (READ_AGAIN, LISTEN_ANEW, "Exec[puppet-shim: systemctl daemon-reload]"):
+    for name in (READ_AGAIN, LISTEN_ANEW, JOIN, "Exec[puppet-shim: systemctl daemon-reload]"):
         equal(made[name]["refreshonly"], True, f"refreshonly of {name}")
     equal(made[f"File[{DROP_IN}]"]["notify"], "Exec[puppet-shim: systemctl daemon-reload]", "what a new drop-in is told to")
     equal(made[LISTEN_ANEW]["command"], "systemctl try-restart puppet-shim.socket", "what follows")
@@ -198,7 +214,8 @@ def order():
 
 def absent():
     """A removal begins with the agent's settings and ends with the package."""
-    gone = {"ensure": "absent", "mode": "proxy", "manage_puppet_conf": True, "agent_names": NAMES, "listen": ["127.0.0.1:8139"]}
+    gone = {"ensure": "absent", "mode": "proxy", "manage_puppet_conf": True, "agent_names": NAMES, "listen": ["127.0.0.1:8139"],
+            "status": {"group": "adm"}}
     made = catalog(gone)
     chain(made, "Agent", "Service", "Config", "Install")
     deleted = {name[len("Exec[puppet config delete "):-1] for name in made.names("Exec") if "config delete" in name}
