@@ -1,8 +1,8 @@
 # @summary Installs and configures puppet-shim, and sends the agent through it
 #
-# What is not set is not written, so that it has puppet-shim's own default. What each setting means stands in puppet-shim's
-# README under "Settings". Ranges of durations and sizes are not in the types: `puppet-shim check` knows them, and the file is
-# only replaced when that is content.
+# What is not set is not written, so that it has puppet-shim's own default; `idle_exit` has that of the packaged file. What
+# each setting means stands in puppet-shim's README under "Settings". Ranges of durations and sizes are not in the types:
+# `puppet-shim check` knows them, and the file is only replaced when that is content.
 #
 # @param ensure
 #   `absent` takes away all of it: first the agent's settings, then the service, the configuration and the package. `server`
@@ -18,7 +18,7 @@
 # @param foreign
 #   `foreign`: what becomes of names that are not Puppet's
 # @param idle_exit
-#   `idle_exit`: for how long nobody has connected when it leaves, for systemd to start it again
+#   `idle_exit`: for how long nobody has connected when it leaves, for systemd to start it again; `0s`: it stays
 # @param roles
 #   The `[role.NAME]` tables
 # @param timeouts
@@ -87,7 +87,7 @@ class puppet_shim (
   Optional[Puppet_shim::Name] $domain = undef,
   Optional[Puppet_shim::Certname] $certname = undef,
   Optional[Puppet_shim::Foreign] $foreign = undef,
-  Optional[Puppet_shim::Duration] $idle_exit = undef,
+  Puppet_shim::Duration $idle_exit = '2min',
   Puppet_shim::Roles $roles = {},
   Puppet_shim::Timeouts $timeouts = {},
   Puppet_shim::Limits $limits = {},
