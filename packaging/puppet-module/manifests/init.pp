@@ -41,7 +41,7 @@
 # @param package_name
 #   Its name
 # @param package_ensure
-#   Its state or version
+#   Its state or version. A `package_source` that changes is an upgrade with `latest`; dpkg knows no version here.
 # @param package_source
 #   A package file on the agent's host, for a site without a repository that has it
 # @param package_provider

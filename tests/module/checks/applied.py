@@ -1,6 +1,6 @@
 """Runs for real, in a root of their own: the machine's, under a layer in memory that takes what is written.
 
-The packages and systemd's units are left out: there is no systemd in there.
+The packages and systemd's units are left out: there is no systemd in there. With them it is tests/packages/scenarios/module.py.
 """
 
 import shutil
