@@ -7,6 +7,7 @@ network     where the machine is, and where its servers are
 server      what is behind the shim: not Puppet's, but it answers
 site        where what is behind it is Puppet's: the lab's servers
 agent       Debian's agent in the machine, for these
+module      the Puppet module, applied in the machine
 repository  a repository for apt, in the machine
 tunnel      a connection through the shim
 execution   when a program of the machine's begins
