@@ -3,6 +3,7 @@
 //! Its files are never parsed here: which of them count, in which section, with which defaults, is Puppet's to say, and
 //! differs between packages and versions.
 
+pub mod environment;
 mod value;
 
 use std::collections::BTreeMap;
