@@ -21,19 +21,14 @@ const NOT_TOLD: u8 = 74;
 /// Find out whether an agent's run would succeed, and what is in its way
 ///
 /// Looks at this host, the agent's settings, and each role's servers, and prints a line for each thing: a tick; a warning, where
-/// an agent's run succeeds all the same; or a cross. Below the latter two stands what to do.
+/// an agent's run succeeds all the same; or a cross. Below the latter two stands what to do. That the agent goes past
+/// puppet-shim is a cross where `puppet-shim setup` has sent it here, and a warning where nobody has yet.
 ///
 /// The host: the configuration, and whether the daemon goes by it; whether each listener is there, held by systemd or by
 /// puppet-shim and by nobody else. The agent, by `puppet config print`: its servers' names; which way leads here, and what
 /// leads past, such as `no_proxy`, `http_proxy` in an environment, or `use_srv_records`; its certificates. Each role: SRV
 /// records, servers, addresses; of each server its certificate, with the names that the agent asks for, its CA and its dates,
 /// its status, and whether it runs a CA if it has to.
-///
-/// It takes a few seconds, fifteen at most, whatever hangs. It changes nothing, does not start a daemon that is idle, and
-/// does not count as use. Run it as root: others may not see whose a port is, nor read the agent's certificates.
-///
-/// Exits with 0 where there is no cross, warnings or not; with 1 where there is one; with 78 where the configuration has an
-/// error.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
     /// Look at the configuration file only, ask nobody, and print its errors and warnings to standard error as a compiler
@@ -57,6 +52,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     }
     // The verdict is the output; the diagnostics go where a compiler's go.
     match report(args, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+#[command(after_long_help = MORE)]
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => BAD_CONFIGURATION.into(),
         Err(_) => NOT_TOLD.into(),

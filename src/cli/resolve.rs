@@ -32,15 +32,32 @@ const SERVER_PORT: u16 = 8140;
 /// `EX_USAGE` of sysexits.h.
 const NO_NAME: u8 = 64;
 
+/// `EX_IOERR`: the answer could not be told.
+const NOT_TOLD: u8 = 74;
+
+/// What `--help` ends with.
+const MORE: &str = "\
+Examples:
+  puppet-shim resolve puppet        where `server = puppet` leads, on port 8140
+  puppet-shim resolve puppet:8141   the same name with the port of another role
+  puppet-shim resolve ca --fresh    a role, with what DNS says just now
+  puppet-shim resolve compile --json | jq -r '.servers[] | [.host, .port, .problem] | @tsv'
+
+Exit status:
+  0   there is a server to try
+  1   there is none
+  64  what was asked for is no name
+  74  the answer could not be written";
 /// Show where a name or role would go, and why
 ///
 /// Does what the daemon would do now and prints how the name is classified and by which row of the (name, port) table,
 /// the records asked for, with the nameserver that gave them, how new they are, and which of them are passed over, the
 /// targets with priority, weight, addresses and TTL, what the daemon has written down of each, and the order in which
 /// they would be tried. What the daemon knows within its TTL is not asked for again, unless --fresh says so. What is
-/// drawn by weight is drawn anew each time. Exits with 1 where there is no server to try.
+/// drawn by weight is drawn anew each time.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ResolveArgs {
+#[command(after_long_help = MORE)]
     /// A server's name as the agent would ask for it, or a role: ca, compile, files, report
     #[arg(value_name = "NAME[:PORT]|ROLE")]
     pub what: String,
