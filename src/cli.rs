@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod fact;
+pub mod output;
 pub mod resolve;
 pub mod run;
 pub mod setup;
@@ -11,7 +12,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Sends each connection of a Puppet agent to the right server of its role
 /// What `--help` ends with.
 const EXAMPLES: &str = "\
 Examples, in the order of a host's life:
@@ -24,6 +24,7 @@ Examples, in the order of a host's life:
   puppet-shim check --offline              is the configuration good, after a change
   puppet-shim setup --undo                 take the agent off again";
 
+/// Sends each connection of a Puppet agent to the right server of its role
 ///
 /// A layer 4 load balancer on the agent's own host: works out by SNI, port or CONNECT target which role a connection is
 /// for, finds that role's servers by DNS SRV, and tunnels the agent's own TLS to one of them.

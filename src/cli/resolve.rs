@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use self::remembered::Remembered;
+use super::output;
 use crate::config::{self, Config, Foreign};
 use crate::daemon::Site;
 use crate::discovery::cache::Known;
@@ -31,7 +32,6 @@ const SERVER_PORT: u16 = 8140;
 
 /// `EX_USAGE` of sysexits.h.
 const NO_NAME: u8 = 64;
-
 /// `EX_IOERR`: the answer could not be told.
 const NOT_TOLD: u8 = 74;
 
@@ -48,6 +48,7 @@ Exit status:
   1   there is none
   64  what was asked for is no name
   74  the answer could not be written";
+
 /// Show where a name or role would go, and why
 ///
 /// Does what the daemon would do now and prints how the name is classified and by which row of the (name, port) table,
@@ -56,8 +57,8 @@ Exit status:
 /// they would be tried. What the daemon knows within its TTL is not asked for again, unless --fresh says so. What is
 /// drawn by weight is drawn anew each time.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ResolveArgs {
 #[command(after_long_help = MORE)]
+pub struct ResolveArgs {
     /// A server's name as the agent would ask for it, or a role: ca, compile, files, report
     #[arg(value_name = "NAME[:PORT]|ROLE")]
     pub what: String,
@@ -190,9 +191,11 @@ pub fn resolve(args: &ResolveArgs) -> ExitCode {
     } else {
         resolution.to_text()
     };
-    let told = io::stdout().lock().write_all(text.as_bytes());
+    if output::print(&text).is_err() {
+        return NOT_TOLD.into();
+    }
     let usable = resolution.servers.iter().any(|s| s.problem.is_none());
-    if told.is_ok() && usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Looks everything up as a connection would. `pool`: what is remembered of the servers; `learnt`: what of DNS.
