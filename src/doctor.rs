@@ -4,6 +4,7 @@
 //! [`Finding`] with what to do. Nothing here disturbs: our own listeners are not connected to, for that would start the
 //! daemon, and nothing is written.
 
+mod access;
 mod agent;
 mod configuration;
 mod environment;
@@ -32,6 +33,7 @@ use futures_util::future::{join, join_all};
 use tokio::time::{Instant, timeout_at};
 
 use self::agent::Endpoint;
+use self::access::Reader;
 use self::environment::Environment;
 use self::hosts_file::HostsFile;
 use self::identity::Pem;
@@ -178,7 +180,8 @@ fn agent(
         findings.push(identity::judge_bundle(&bundle, path, &pem, &settings, patient.now));
         let certificates = &config.certificates;
         if bundle.is_ok() {
-            findings.extend(identity::judge_place(path, certificates.ca_file.as_deref(), certificates.check));
+            let reader = Reader::of_host(patient.state, systemd);
+            findings.extend(identity::judge_place(path, certificates.ca_file.as_deref(), certificates.check, &reader));
         }
     }
     if let Some(path) = settings.get("hostcert") {

@@ -7,11 +7,15 @@ use std::path::Path;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::expiry;
+use super::access::Reader;
+use super::expiry::{self, RENEWAL};
 use super::finding::{Finding, Verdict};
 use crate::certificate::Names;
 use crate::puppet::Settings;
 use crate::trust::{AGENTS, NoBundle};
+
+/// Where a unit of ours puts a copy of Debian's, which only root may read, for a systemd without credentials.
+const COPY: &str = "/run/puppet-shim-ca/ca.pem";
 
 /// A file with certificates.
 #[derive(Debug)]
@@ -91,16 +95,21 @@ pub(super) fn judge_bundle<T>(
     }
 }
 
-/// Whether the daemon looks where the agent keeps it. `configured`: `ca_file` under `[certificates]`.
-pub(super) fn judge_place(agents: &str, configured: Option<&Path>, checks: bool) -> Option<Finding> {
+/// Whether the daemon looks where the agent keeps it, and may read it there. `configured`: `ca_file` under `[certificates]`.
+pub(super) fn judge_place(agents: &str, configured: Option<&Path>, checks: bool, reader: &Reader) -> Option<Finding> {
     let is_found = match configured {
         Some(path) => path == Path::new(agents),
         None => AGENTS.contains(&agents),
     };
     // Another copy of the same is as good.
     let is_same = configured.is_some_and(|path| matches!((fs::read(path), fs::read(agents)), (Ok(a), Ok(b)) if a == b));
-    if is_found || is_same || !checks {
+    if !checks {
         return None;
+    }
+    if is_found || is_same {
+        let is_handed_on =
+            configured.is_none() && agents == AGENTS[1] && (reader.has_credentials || Path::new(COPY).exists());
+        return if is_handed_on { None } else { judge_access(configured.unwrap_or(Path::new(agents)), reader) };
     }
     let what = match configured {
         Some(path) => format!("is {}, and the agent trusts what is in {agents}", path.display()),
@@ -109,6 +118,23 @@ pub(super) fn judge_place(agents: &str, configured: Option<&Path>, checks: bool)
         }
     };
     let mend = format!("write `ca_file = \"{agents}\"` under `[certificates]`");
+    Some(Finding::warning("ca-certificates", "ca_file", what, mend))
+}
+
+/// Whether the daemon may read it, where it is no business of systemd's.
+fn judge_access(file: &Path, reader: &Reader) -> Option<Finding> {
+    let bar = reader.bar(file)?;
+    let what = format!(
+        "puppet-shim's user may not read {}, since {} has the mode {:04o}: servers' certificates are not checked against the CA",
+        file.display(),
+        bar.path.display(),
+        bar.mode
+    );
+    let mend = format!(
+        "`install -m 0644 {} /etc/puppet-shim/ca.pem`, again whenever it changes, and `ca_file = \"/etc/puppet-shim/ca.pem\"` under \
+         `[certificates]`",
+        file.display()
+    );
     Some(Finding::warning("ca-certificates", "ca_file", what, mend))
 }
 
@@ -164,6 +190,8 @@ mod tests {
     fn seconds(year: i32, month: u8) -> i64 {
         date_time_ymd(year, month, 1).unix_timestamp()
     }
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn the_agents_own() {
@@ -210,11 +238,29 @@ mod tests {
     fn where_the_daemon_looks() {
         let (_folder, path) = file(None);
         let agents = path.to_str().unwrap();
-        assert!(judge_place(AGENTS[1], None, true).is_none());
-        assert!(judge_place(agents, Some(&path), true).is_none());
-        assert!(judge_place(agents, None, false).is_none());
-        let finding = judge_place(agents, None, true).unwrap();
+        let root = Reader { user: Some((0, 0)), has_credentials: false };
+        let judged = |agents: &str, configured: Option<&Path>, checks| judge_place(agents, configured, checks, &root);
+        assert!(judged(AGENTS[1], None, true).is_none());
+        assert!(judged(agents, Some(&path), true).is_none());
+        assert!(judged(agents, None, false).is_none());
+        let finding = judged(agents, None, true).unwrap();
         assert_eq!(finding.mend.unwrap(), format!("write `ca_file = \"{agents}\"` under `[certificates]`"));
-        assert!(judge_place(agents, Some(Path::new("/nowhere")), true).is_some());
+        assert!(judged(agents, Some(Path::new("/nowhere")), true).is_some());
+    }
+
+    /// Root, who asks, may read everything.
+    #[test]
+    fn what_the_daemon_may_not_read() {
+        let (folder, path) = file(None);
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
+        let agents = path.to_str().unwrap();
+        let judged = |user| judge_place(agents, Some(&path), true, &Reader { user, has_credentials: true });
+        let finding = judged(None).unwrap();
+        assert_eq!((finding.verdict, finding.subject.as_str()), (Verdict::Warning, "ca_file"));
+        assert!(finding.what.contains(&format!("since {} has the mode 0750", folder.path().display())), "{finding:?}");
+        assert!(finding.mend.unwrap().contains("`ca_file = \"/etc/puppet-shim/ca.pem\"`"));
+        assert_eq!(judged(Some((0, 0))), None);
+        // Debian's, which the unit hands on.
+        assert_eq!(judge_place(AGENTS[1], None, true, &Reader { user: None, has_credentials: true }), None);
     }
 }
