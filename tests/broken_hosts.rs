@@ -88,7 +88,8 @@ async fn an_expired_certificate() {
     patient.dns.set_srv(&owner("-ca"), TTL, &[(0, 0, ca.address().port(), ca.name())]).await;
     patient.ca = ca;
     let server = format!("ca.lab.test:{}", patient.ca.address().port());
-    problem(&patient).await.says(&server, "its certificate expired on 2021-01-31", "`puppetserver ca clean");
+    let mend = "`puppetserver ca generate --ca-client --certname ca.lab.test --subject-alt-names puppet.lab.test,puppetca.lab.test";
+    problem(&patient).await.says(&server, "its certificate expired on 2021-01-31", mend);
 }
 
 #[tokio::test]

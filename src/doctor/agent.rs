@@ -8,7 +8,7 @@ use crate::host::{Host, split_port};
 use crate::puppet::Settings;
 
 /// The settings that are looked at.
-pub(super) const SETTINGS: [&str; 19] = [
+pub(super) const SETTINGS: [&str; 20] = [
     "server",
     "serverport",
     "ca_server",
@@ -26,6 +26,7 @@ pub(super) const SETTINGS: [&str; 19] = [
     "server_list",
     "certname",
     "hostcert",
+    "hostcert_renewal_interval",
     "localcacert",
     "ca_fingerprint",
 ];

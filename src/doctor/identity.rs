@@ -143,33 +143,55 @@ pub(super) fn judge_own(path: &str, pem: &Pem, settings: &Settings, now: i64) ->
     const CHECK: &str = "agent-certificate";
     let certname = settings.get("certname").unwrap_or("CERTNAME");
     let anew = format!(
-        "on the CA `puppetserver ca clean --certname {certname}`, here `puppet ssl clean` and `puppet agent --test`, and sign it on \
-         the CA"
+        "on the CA `puppetserver ca clean --certname {certname}`, here `puppet ssl clean` and `puppet agent --test`, and on the CA \
+         `puppetserver ca sign --certname {certname}`"
     );
-    match pem {
-        Pem::Absent => Finding::warning(
-            CHECK,
-            certname,
-            format!("there is no {path}: the first run asks for it"),
-            format!("`puppet agent --test`, and on the CA `puppetserver ca sign --certname {certname}`"),
-        ),
-        Pem::Broken(why) => Finding::problem(CHECK, certname, format!("{path} {why}"), anew),
-        Pem::Certificates(all) => {
-            let dates = all.first().map(|names| expiry::judge(names, now));
-            let (verdict, words) = dates.unwrap_or((Verdict::Ok, String::new()));
-            match verdict {
-                Verdict::Ok => Finding::ok(CHECK, certname, format!("the agent's certificate {words}")),
-                verdict => Finding {
-                    verdict,
-                    ..Finding::problem(CHECK, certname, format!("the agent's certificate {words}"), anew)
-                },
-            }
+    let all = match pem {
+        Pem::Absent => {
+            return Finding::warning(
+                CHECK,
+                certname,
+                format!("there is no {path}: the first run asks for it"),
+                format!("`puppet agent --test`, and on the CA `puppetserver ca sign --certname {certname}`"),
+            );
         }
+        Pem::Broken(why) => return Finding::problem(CHECK, certname, format!("{path} {why}"), anew),
+        Pem::Certificates(all) => all,
+    };
+    let Some(own) = all.first() else { return Finding::ok(CHECK, certname, path) };
+    let (verdict, words) = expiry::judge(own, now);
+    let what = format!("the agent's certificate {words}");
+    match verdict {
+        Verdict::Ok => Finding::ok(CHECK, certname, what),
+        Verdict::Warning => Finding::warning(CHECK, certname, what, renewal(settings, &anew)),
+        Verdict::Problem if own.not_before() > now => {
+            Finding::problem(CHECK, certname, what, "set the clocks of this host and of the CA: `timedatectl`")
+        }
+        Verdict::Problem => Finding::problem(CHECK, certname, what, anew),
+    }
+}
+
+/// What to do about a certificate that is still good, so that it can ask for its successor (`lib/puppet/ssl/state_machine.rb`
+/// of Puppet 8.2). `anew`: how it is replaced by hand.
+fn renewal(settings: &Settings, anew: &str) -> String {
+    // Older agents do not know the setting.
+    match settings.number("hostcert_renewal_interval").map(|seconds| seconds / expiry::DAY.unsigned_abs()) {
+        None => format!("this agent is older than Puppet 8.2, and renews none; before that day, {anew}"),
+        Some(0) => format!(
+            "hostcert_renewal_interval keeps the agent from renewing it: `puppet config delete hostcert_renewal_interval --section main`; \
+             where the CA does not do that ({RENEWAL}), before that day, {anew}"
+        ),
+        Some(days) => format!(
+            "a run renews it when less than {days} days are left (hostcert_renewal_interval), if the CA allows that: {RENEWAL}; else, \
+             before that day, {anew}"
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
 
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
@@ -190,8 +212,6 @@ mod tests {
     fn seconds(year: i32, month: u8) -> i64 {
         date_time_ymd(year, month, 1).unix_timestamp()
     }
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn the_agents_own() {
@@ -204,13 +224,37 @@ mod tests {
             finding,
             Finding::ok("agent-certificate", "agent01", "the agent's certificate is good until 2027-01-01")
         );
-        assert_eq!(judged(&good, seconds(2026, 12) + 5 * 86400).verdict, Verdict::Warning);
         let finding = judged(&good, seconds(2027, 2));
         assert_eq!(finding.verdict, Verdict::Problem);
-        assert!(finding.mend.unwrap().contains("puppetserver ca clean --certname agent01"));
+        assert!(finding.mend.unwrap().starts_with("on the CA `puppetserver ca clean --certname agent01`"));
+        let finding = judged(&good, seconds(2025, 2));
+        assert_eq!(finding.verdict, Verdict::Problem);
+        assert!(finding.mend.unwrap().ends_with("`timedatectl`"));
         assert_eq!(judged(&Pem::read(&path.with_extension("no")), 0).verdict, Verdict::Warning);
         let (_folder, path) = file(Some("garbage"));
         assert_eq!(judged(&Pem::read(&path), 0).what, "FILE has no certificate in it");
+    }
+
+    /// One that can still renew itself is not to be revoked.
+    #[test]
+    fn the_agents_own_in_its_last_month() {
+        let (_folder, path) = file(None);
+        let good = Pem::read(&path);
+        let mend = |interval: Option<&'static str>| {
+            let interval = interval.map(|value| ("hostcert_renewal_interval", value));
+            let settings = [("certname", "agent01")].into_iter().chain(interval).collect();
+            let finding = judge_own("FILE", &good, &settings, seconds(2026, 12) + 5 * 86400);
+            assert_eq!(finding.verdict, Verdict::Warning);
+            finding.mend.unwrap()
+        };
+        let renewed = mend(Some("2592000"));
+        assert!(renewed.starts_with("a run renews it when less than 30 days are left"), "{renewed}");
+        assert!(
+            renewed.contains("`allow-auto-renewal: true` in its ca.conf; else, before that day, on the CA"),
+            "{renewed}"
+        );
+        assert!(mend(Some("0")).starts_with("hostcert_renewal_interval keeps the agent from renewing it"));
+        assert!(mend(None).starts_with("this agent is older than Puppet 8.2, and renews none"));
     }
 
     #[test]
