@@ -32,8 +32,8 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use tokio::time::{Instant, timeout_at};
 
-use self::agent::Endpoint;
 use self::access::Reader;
+use self::agent::Endpoint;
 use self::environment::Environment;
 use self::hosts_file::HostsFile;
 use self::identity::Pem;
@@ -130,9 +130,11 @@ pub async fn examine(patient: &Patient<'_>, progress: &Progress) -> Vec<Group> {
     [Group::new("host", host), Group::new("agent", agent.findings)].into_iter().chain(roles).collect()
 }
 
-async fn ask_puppet() -> Result<Settings, Finding> {
+/// The agent's settings, and that they are Puppet's own word.
+async fn ask_puppet() -> Result<(Settings, Finding), Finding> {
     const SECTION: &str = "agent";
-    let problem = |what: &str, mend: &str| Finding::problem("puppet", "puppet", what, mend);
+    const CHECK: &str = "puppet";
+    let problem = |what: &str, mend: &str| Finding::problem(CHECK, CHECK, what, mend);
     let by_hand = |why: &PuppetError| match why {
         PuppetError::Absent(_) => {
             let text = why.to_string();
@@ -142,33 +144,46 @@ async fn ask_puppet() -> Result<Settings, Finding> {
         _ => problem(&why.to_string(), "run that command by hand, and mend what it says"),
     };
     let puppet = Puppet::find().map_err(|why| by_hand(&why))?;
-    let Some(output) = process::output(puppet.question(SECTION, &agent::SETTINGS), PUPPET).await else {
-        let what = format!("{} has not printed its settings within {} s", puppet.command().display(), PUPPET.as_secs());
+    let settings = process::output(puppet.question(SECTION, &agent::SETTINGS), PUPPET).await;
+    let command = puppet.command().display();
+    let Some(settings) = settings else {
+        let what = format!("{command} has not printed its settings within {} s", PUPPET.as_secs());
         return Err(problem(&what, "see how long `puppet config print server` takes, and why"));
     };
-    puppet.answer(SECTION, &agent::SETTINGS, &output).map_err(|why| by_hand(&why))
+    let settings = puppet.answer(SECTION, &agent::SETTINGS, &settings).map_err(|why| by_hand(&why))?;
+    let version = puppet.version().map(|version| format!(" {version}")).unwrap_or_default();
+    let others = puppet.others();
+    let beside =
+        if others.is_empty() { String::new() } else { format!("; not {}, which is there too", others.join(", ")) };
+    let asked = format!("{command}{version}{beside}");
+    let finding = if rustix::process::geteuid().is_root() {
+        Finding::ok(CHECK, CHECK, asked)
+    } else {
+        let what =
+            format!("{asked}: asked by a user other than root, who has a puppet.conf and certificates of his own");
+        Finding::warning(CHECK, CHECK, what, "`sudo puppet-shim check`")
+    };
+    Ok((settings, finding))
 }
 
 /// What the agent's settings come to.
 fn agent(
-    puppet: Result<Settings, Finding>,
+    puppet: Result<(Settings, Finding), Finding>,
     systemd: &Systemd,
     patient: &Patient<'_>,
     site: &Site,
     here: Here<'_>,
 ) -> Agent {
     let config = &patient.config.config;
-    let settings = match puppet {
-        Ok(settings) => settings,
+    let (settings, asked) = match puppet {
+        Ok(answer) => answer,
         Err(finding) => {
             return Agent { settings: None, endpoints: Vec::new(), way: Way::Past, findings: vec![finding] };
         }
     };
-    let (endpoints, mut findings) = agent::endpoints(&settings);
-    if !rustix::process::geteuid().is_root() {
-        let what = "asked by a user other than root, who has a puppet.conf and certificates of his own";
-        findings.push(Finding::warning("puppet", "puppet", what, "`sudo puppet-shim check`"));
-    }
+    let (endpoints, names) = agent::endpoints(&settings);
+    let mut findings = vec![asked];
+    findings.extend(names);
     let can_bind = settings.get("sourceaddress").is_none_or(|address| bindable(address).is_some());
     findings.extend(agent::judge(&settings, &endpoints, config, site.table.domain(), can_bind));
     let (way, ways) = way::judge(&settings, &endpoints, here);
