@@ -18,6 +18,7 @@ mod process;
 mod progress;
 mod roles;
 mod server;
+mod set_up;
 mod sockets;
 mod units;
 mod view;
@@ -40,6 +41,7 @@ use self::identity::Pem;
 use self::listeners::Scene;
 use self::roles::Plan;
 use self::server::{Asker, Seen, Wants};
+use self::set_up::SetUp;
 use self::sockets::Sockets;
 use self::units::Systemd;
 use self::way::{Here, Way};
@@ -90,6 +92,8 @@ struct Agent {
     settings: Option<Settings>,
     endpoints: Vec<Endpoint>,
     way: Way,
+    /// Whether it comes here, or has been sent here.
+    is_sent: bool,
     findings: Vec<Finding>,
 }
 
@@ -178,18 +182,27 @@ fn agent(
     let (settings, asked) = match puppet {
         Ok(answer) => answer,
         Err(finding) => {
-            return Agent { settings: None, endpoints: Vec::new(), way: Way::Past, findings: vec![finding] };
+            return Agent {
+                settings: None,
+                endpoints: Vec::new(),
+                way: Way::Past,
+                is_sent: true,
+                findings: vec![finding],
+            };
         }
     };
     let (endpoints, names) = agent::endpoints(&settings);
     let mut findings = vec![asked];
     findings.extend(names);
-    let can_bind = settings.get("sourceaddress").is_none_or(|address| bindable(address).is_some());
-    findings.extend(agent::judge(&settings, &endpoints, config, site.table.domain(), can_bind));
-    let (way, ways) = way::judge(&settings, &endpoints, here);
-    findings.extend(ways);
     let environments = Environment::all(systemd);
-    findings.extend(way::judge_environment(&environments, way, &endpoints, here));
+    let set_up = SetUp::of_host();
+    let (way, ways) = way::judge(&settings, &endpoints, &environments, here, set_up);
+    let is_sent = way != Way::Past || set_up.is_done();
+    let can_bind = settings.get("sourceaddress").is_none_or(|address| bindable(address).is_some());
+    let scene = agent::Scene { config, domain: site.table.domain(), can_bind, is_sent };
+    findings.extend(agent::judge(&settings, &endpoints, scene));
+    findings.extend(ways);
+    findings.extend(way::judge_environment(&environments, way, &settings, &endpoints, here));
     if let Some(path) = settings.get("localcacert") {
         let (bundle, pem) = (Trust::new(Some(path.into())).bundle(), Pem::read(path.as_ref()));
         findings.push(identity::judge_bundle(&bundle, path, &pem, &settings, patient.now));
@@ -202,7 +215,7 @@ fn agent(
     if let Some(path) = settings.get("hostcert") {
         findings.push(identity::judge_own(path, &Pem::read(path.as_ref()), &settings, patient.now));
     }
-    Agent { settings: Some(settings), endpoints, way, findings }
+    Agent { settings: Some(settings), endpoints, way, is_sent, findings }
 }
 
 /// The CA's certificates as the agent has them, else where the daemon is told to look.
@@ -235,7 +248,7 @@ async fn host(patient: &Patient<'_>, systemd: &Systemd, agent: &Agent) -> Vec<Fi
         sockets: &sockets,
         systemd,
         ours: &ours,
-        is_expected: agent.settings.is_none() || agent.way != Way::Past,
+        is_expected: agent.is_sent,
         idle_exit: !config.idle_exit.is_zero(),
     };
     for address in &config.listen {

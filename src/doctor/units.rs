@@ -37,7 +37,8 @@ pub(super) struct Units {
     pub(super) socket: Unit,
     /// The service.
     pub(super) service: Unit,
-    /// The environment in the agent's unit: `NAME=VALUE`, with a space between, quoted where there are spaces inside.
+    /// The environment in the agent's unit, as [`Variables::of_unit`](crate::puppet::environment::Variables::of_unit) reads
+    /// it.
     pub(super) agent_environment: String,
     /// The files that the agent's unit reads its environment from.
     pub(super) agent_environment_files: Vec<String>,
@@ -177,7 +178,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[test]
     fn a_version() {
         assert_eq!(version("systemd 252 (252.39-1~deb12u2)\n+PAM +AUDIT"), Some(252));
         assert_eq!(version("systemd 255~rc1 (x)"), Some(255));
@@ -188,6 +188,7 @@ mod tests {
         Systemd::Here(super::parse(text))
     }
 
+    #[test]
     fn reads_what_systemctl_shows() {
         let text = "Id=puppet-shim.socket
 LoadState=loaded
