@@ -98,6 +98,11 @@ impl Names {
             || matches!(asked, Host::Ip(ip) if self.ips.contains(ip))
     }
 
+    /// Its names of type DNS, as they are written.
+    pub fn dns(&self) -> &[String] {
+        &self.dns
+    }
+
     /// Since when it is good, in seconds since 1970-01-01 UTC.
     pub const fn not_before(&self) -> i64 {
         self.not_before

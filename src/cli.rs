@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod fact;
+pub mod output;
 pub mod resolve;
 pub mod run;
 pub mod setup;
@@ -11,12 +12,24 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// What `--help` ends with.
+const EXAMPLES: &str = "\
+Examples, in the order of a host's life:
+  puppet-shim setup --mode proxy           what would send this host's agent here
+  puppet-shim setup --mode proxy --apply   send it
+  puppet-shim check                        would its run succeed, and what is in the way
+  puppet-shim resolve puppet               where would it go, and why
+  puppet agent --test                      go
+  puppet-shim status                       where it went
+  puppet-shim check --offline              is the configuration good, after a change
+  puppet-shim setup --undo                 take the agent off again";
+
 /// Sends each connection of a Puppet agent to the right server of its role
 ///
 /// A layer 4 load balancer on the agent's own host: works out by SNI, port or CONNECT target which role a connection is
 /// for, finds that role's servers by DNS SRV, and tunnels the agent's own TLS to one of them.
 #[derive(Debug, Parser)]
-#[command(name = "puppet-shim", version, max_term_width = 100)]
+#[command(name = "puppet-shim", version, max_term_width = 100, after_long_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

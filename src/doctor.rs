@@ -4,6 +4,7 @@
 //! [`Finding`] with what to do. Nothing here disturbs: our own listeners are not connected to, for that would start the
 //! daemon, and nothing is written.
 
+mod access;
 mod agent;
 mod configuration;
 mod environment;
@@ -17,6 +18,7 @@ mod process;
 mod progress;
 mod roles;
 mod server;
+mod set_up;
 mod sockets;
 mod units;
 mod view;
@@ -31,6 +33,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use tokio::time::{Instant, timeout_at};
 
+use self::access::Reader;
 use self::agent::Endpoint;
 use self::environment::Environment;
 use self::hosts_file::HostsFile;
@@ -38,6 +41,7 @@ use self::identity::Pem;
 use self::listeners::Scene;
 use self::roles::Plan;
 use self::server::{Asker, Seen, Wants};
+use self::set_up::SetUp;
 use self::sockets::Sockets;
 use self::units::Systemd;
 use self::way::{Here, Way};
@@ -88,6 +92,8 @@ struct Agent {
     settings: Option<Settings>,
     endpoints: Vec<Endpoint>,
     way: Way,
+    /// Whether it comes here, or has been sent here.
+    is_sent: bool,
     findings: Vec<Finding>,
 }
 
@@ -128,9 +134,11 @@ pub async fn examine(patient: &Patient<'_>, progress: &Progress) -> Vec<Group> {
     [Group::new("host", host), Group::new("agent", agent.findings)].into_iter().chain(roles).collect()
 }
 
-async fn ask_puppet() -> Result<Settings, Finding> {
+/// The agent's settings, and that they are Puppet's own word.
+async fn ask_puppet() -> Result<(Settings, Finding), Finding> {
     const SECTION: &str = "agent";
-    let problem = |what: &str, mend: &str| Finding::problem("puppet", "puppet", what, mend);
+    const CHECK: &str = "puppet";
+    let problem = |what: &str, mend: &str| Finding::problem(CHECK, CHECK, what, mend);
     let by_hand = |why: &PuppetError| match why {
         PuppetError::Absent(_) => {
             let text = why.to_string();
@@ -140,51 +148,74 @@ async fn ask_puppet() -> Result<Settings, Finding> {
         _ => problem(&why.to_string(), "run that command by hand, and mend what it says"),
     };
     let puppet = Puppet::find().map_err(|why| by_hand(&why))?;
-    let Some(output) = process::output(puppet.question(SECTION, &agent::SETTINGS), PUPPET).await else {
-        let what = format!("{} has not printed its settings within {} s", puppet.command().display(), PUPPET.as_secs());
+    let settings = process::output(puppet.question(SECTION, &agent::SETTINGS), PUPPET).await;
+    let command = puppet.command().display();
+    let Some(settings) = settings else {
+        let what = format!("{command} has not printed its settings within {} s", PUPPET.as_secs());
         return Err(problem(&what, "see how long `puppet config print server` takes, and why"));
     };
-    puppet.answer(SECTION, &agent::SETTINGS, &output).map_err(|why| by_hand(&why))
+    let settings = puppet.answer(SECTION, &agent::SETTINGS, &settings).map_err(|why| by_hand(&why))?;
+    let version = puppet.version().map(|version| format!(" {version}")).unwrap_or_default();
+    let others = puppet.others();
+    let beside =
+        if others.is_empty() { String::new() } else { format!("; not {}, which is there too", others.join(", ")) };
+    let asked = format!("{command}{version}{beside}");
+    let finding = if rustix::process::geteuid().is_root() {
+        Finding::ok(CHECK, CHECK, asked)
+    } else {
+        let what =
+            format!("{asked}: asked by a user other than root, who has a puppet.conf and certificates of his own");
+        Finding::warning(CHECK, CHECK, what, "`sudo puppet-shim check`")
+    };
+    Ok((settings, finding))
 }
 
 /// What the agent's settings come to.
 fn agent(
-    puppet: Result<Settings, Finding>,
+    puppet: Result<(Settings, Finding), Finding>,
     systemd: &Systemd,
     patient: &Patient<'_>,
     site: &Site,
     here: Here<'_>,
 ) -> Agent {
     let config = &patient.config.config;
-    let settings = match puppet {
-        Ok(settings) => settings,
+    let (settings, asked) = match puppet {
+        Ok(answer) => answer,
         Err(finding) => {
-            return Agent { settings: None, endpoints: Vec::new(), way: Way::Past, findings: vec![finding] };
+            return Agent {
+                settings: None,
+                endpoints: Vec::new(),
+                way: Way::Past,
+                is_sent: true,
+                findings: vec![finding],
+            };
         }
     };
-    let (endpoints, mut findings) = agent::endpoints(&settings);
-    if !rustix::process::geteuid().is_root() {
-        let what = "asked by a user other than root, who has a puppet.conf and certificates of his own";
-        findings.push(Finding::warning("puppet", "puppet", what, "`sudo puppet-shim check`"));
-    }
-    let can_bind = settings.get("sourceaddress").is_none_or(|address| bindable(address).is_some());
-    findings.extend(agent::judge(&settings, &endpoints, config, site.table.domain(), can_bind));
-    let (way, ways) = way::judge(&settings, &endpoints, here);
-    findings.extend(ways);
+    let (endpoints, names) = agent::endpoints(&settings);
+    let mut findings = vec![asked];
+    findings.extend(names);
     let environments = Environment::all(systemd);
-    findings.extend(way::judge_environment(&environments, way, &endpoints, here));
+    let set_up = SetUp::of_host();
+    let (way, ways) = way::judge(&settings, &endpoints, &environments, here, set_up);
+    let is_sent = way != Way::Past || set_up.is_done();
+    let can_bind = settings.get("sourceaddress").is_none_or(|address| bindable(address).is_some());
+    let scene = agent::Scene { config, domain: site.table.domain(), can_bind, is_sent };
+    findings.extend(agent::judge(&settings, &endpoints, scene));
+    findings.extend(ways);
+    findings.extend(way::judge_environment(&environments, way, &settings, &endpoints, here));
     if let Some(path) = settings.get("localcacert") {
         let (bundle, pem) = (Trust::new(Some(path.into())).bundle(), Pem::read(path.as_ref()));
         findings.push(identity::judge_bundle(&bundle, path, &pem, &settings, patient.now));
         let certificates = &config.certificates;
         if bundle.is_ok() {
-            findings.extend(identity::judge_place(path, certificates.ca_file.as_deref(), certificates.check));
+            let reader = Reader::of_host(patient.state, systemd);
+            findings.extend(identity::judge_place(path, certificates.ca_file.as_deref(), certificates.check, &reader));
         }
     }
     if let Some(path) = settings.get("hostcert") {
         findings.push(identity::judge_own(path, &Pem::read(path.as_ref()), &settings, patient.now));
     }
-    Agent { settings: Some(settings), endpoints, way, findings }
+    Agent { settings: Some(settings), endpoints, way, is_sent, findings }
 }
 
 /// The CA's certificates as the agent has them, else where the daemon is told to look.
@@ -217,7 +248,7 @@ async fn host(patient: &Patient<'_>, systemd: &Systemd, agent: &Agent) -> Vec<Fi
         sockets: &sockets,
         systemd,
         ours: &ours,
-        is_expected: agent.settings.is_none() || agent.way != Way::Past,
+        is_expected: agent.is_sent,
         idle_exit: !config.idle_exit.is_zero(),
     };
     for address in &config.listen {

@@ -17,6 +17,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod log;
+pub mod no_proxy;
 pub mod puppet;
 pub mod reload;
 pub mod runtime;

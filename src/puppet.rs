@@ -3,11 +3,13 @@
 //! Its files are never parsed here: which of them count, in which section, with which defaults, is Puppet's to say, and
 //! differs between packages and versions.
 
+pub mod environment;
 mod value;
 
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,9 @@ use serde_json::Value;
 /// Where packages put it: those of Puppet and of `OpenVox`, then Debian's. If both are there, the first is whose service
 /// runs: Debian's cannot be installed beside it without a conflict over `puppet.service`.
 const COMMANDS: [&str; 2] = ["/opt/puppetlabs/bin/puppet", "/usr/bin/puppet"];
+
+/// Where its library is, from the directory of the command: in the same packages.
+const LIBRARIES: [&str; 2] = ["../puppet/lib/ruby/vendor_ruby", "../lib/ruby/vendor_ruby"];
 
 /// Names another one, for a host where neither of these is the agent's.
 pub const COMMAND_VARIABLE: &str = "PUPPET_SHIM_PUPPET";
@@ -84,6 +89,21 @@ impl Puppet {
     /// The command's path.
     pub fn command(&self) -> &Path {
         &self.command
+    }
+
+    /// Other agents' commands that are installed beside it, and are not asked. One that is a link to it is none.
+    pub fn others(&self) -> Vec<&'static str> {
+        let own = self.command.canonicalize().ok();
+        let is_other = |command: &&str| Path::new(command).canonicalize().is_ok_and(|other| Some(other) != own);
+        COMMANDS.into_iter().filter(is_other).collect()
+    }
+
+    /// Its version, `8.10.0`, as the package's library has it: to start Puppet for that takes a second. `None`: it is none of
+    /// a package.
+    pub fn version(&self) -> Option<String> {
+        let directory = self.command.parent()?;
+        let read = |library| fs::read_to_string(directory.join(library).join("puppet/version.rb")).ok();
+        LIBRARIES.into_iter().find_map(read).as_deref().and_then(version)
     }
 
     /// The same command with this file in the place of the agent's `puppet.conf`: what it would make of a copy.
@@ -168,6 +188,13 @@ impl Puppet {
     }
 }
 
+/// That in `PUPPETVERSION = '8.10.0'`.
+fn version(library: &str) -> Option<String> {
+    let quoted = library.lines().find_map(|line| line.trim().strip_prefix("PUPPETVERSION = "))?;
+    let version = quoted.trim_matches(['\'', '"']);
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
+}
+
 fn print<'a>(section: &'a str, names: &[&'a str]) -> Vec<&'a str> {
     [&["config", "print", "--section", section, "--render-as", "json"], names].concat()
 }
@@ -197,7 +224,6 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Settings {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use super::*;
@@ -240,6 +266,23 @@ echo '{"server":"puppet","ca_port":8140,"use_srv_records":true,"sourceaddress":n
         let error = puppet.settings("main", &["server"]).unwrap_err().to_string();
         assert!(error.ends_with(": Could not parse x"), "{error}");
         assert!(!error.contains('\x1b'));
+    }
+
+    #[test]
+    fn tells_its_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let puppet = Puppet { command: folder.path().join("bin/puppet"), config: None };
+        fs::create_dir(folder.path().join("bin")).unwrap();
+        assert_eq!(puppet.version(), None);
+        for (library, version) in [("lib/ruby/vendor_ruby", "7.23.0"), ("puppet/lib/ruby/vendor_ruby", "8.10.0")] {
+            let library = folder.path().join(library).join("puppet");
+            fs::create_dir_all(&library).unwrap();
+            fs::write(library.join("version.rb"), format!("module Puppet\n  PUPPETVERSION = '{version}'\n")).unwrap();
+            assert_eq!(puppet.version().as_deref(), Some(version));
+        }
+        // Debian's, of which the other tests speak.
+        let debians = Puppet { command: COMMANDS[1].into(), config: None };
+        assert_eq!(debians.version().as_deref(), Some("7.23.0"));
     }
 
     #[test]

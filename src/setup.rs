@@ -13,7 +13,6 @@ pub mod file;
 pub mod hosts;
 pub mod look;
 pub mod names;
-pub mod no_proxy;
 pub mod plan;
 pub mod puppet_conf;
 pub mod record;

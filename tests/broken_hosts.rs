@@ -1,4 +1,4 @@
-//! Fourteen broken hosts, and what the doctor says of each.
+//! Broken hosts, and what the doctor says of each.
 //!
 //! Every one begins as a healthy host, of which `check` has nothing to complain. Then one thing breaks, and `check` has
 //! one complaint: what broke, and how to mend it.
@@ -11,6 +11,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ async fn a_healthy_host_has_a_short_list_of_ticks_and_is_left_alone() {
     let ticks = lines.iter().filter(|line| line.starts_with("  ✓ ")).count();
     assert!((13..=25).contains(&ticks), "{out}");
     assert_eq!(lines.last(), Some(&format!("{ticks} checks: {ticks} ok, 0 warnings, 0 problems").as_str()));
+    let puppet = lines.iter().find(|line| line.starts_with("  ✓ puppet ")).expect("whom it has asked");
+    assert!(puppet.contains(&patient.file("puppet").display().to_string()), "{puppet}");
     // Titles, ticks and the sum: nothing else.
     assert_eq!(lines.iter().filter(|line| line.starts_with("  ")).count(), ticks, "{out}");
     patient.ask().await.is_healthy();
@@ -88,7 +91,8 @@ async fn an_expired_certificate() {
     patient.dns.set_srv(&owner("-ca"), TTL, &[(0, 0, ca.address().port(), ca.name())]).await;
     patient.ca = ca;
     let server = format!("ca.lab.test:{}", patient.ca.address().port());
-    problem(&patient).await.says(&server, "its certificate expired on 2021-01-31", "`puppetserver ca clean");
+    let mend = "`puppetserver ca generate --ca-client --certname ca.lab.test --subject-alt-names puppet.lab.test,puppetca.lab.test";
+    problem(&patient).await.says(&server, "its certificate expired on 2021-01-31", mend);
 }
 
 #[tokio::test]
@@ -155,12 +159,73 @@ async fn an_http_proxy_in_the_environment() {
 
     // That of the agent's service.
     patient.variables = Vec::new();
-    fs::write(patient.file("environment"), "HTTP_PROXY=\"http://proxy.lab.test\"\n").unwrap();
+    patient.set_variables("/etc/default/puppet", "HTTP_PROXY=\"http://proxy.lab.test\"\n");
+    let found = problem(&patient).await;
+    let mend = "take HTTP_PROXY out of /etc/default/puppet, then `systemctl restart puppet`";
+    found.says("HTTP_PROXY", "HTTP_PROXY in /etc/default/puppet goes before puppet.conf", mend);
+
+    // Of its unit, whose files are not those.
+    let unit = "Id=puppet.service\nLoadState=loaded\nEnvironment=LANG=C \"no_proxy=localhost, .lab.test\"\n";
+    patient.systemd(unit);
+    let found = problem(&patient).await;
+    found.says(
+        "no_proxy",
+        "the entry .lab.test of no_proxy in puppet.service leads puppet.lab.test",
+        "`systemctl cat puppet.service`",
+    );
+}
+
+/// What a corporate host gives to every login: the agent's service has none of it, and others need it.
+#[tokio::test]
+async fn everybodys_http_proxy() {
+    let mut patient = healthy(Kind::Scripted).await;
+    patient.set_variables("/etc/environment", "http_proxy=http://proxy.lab.test:3128\nno_proxy=localhost,.lab.test\n");
+    let first = patient.ask().await;
+    // And who asks has logged in.
+    patient.variables =
+        vec![("http_proxy", "http://proxy.lab.test:3128".into()), ("no_proxy", "localhost,.lab.test".into())];
+    for opinion in [first, patient.ask().await] {
+        assert_eq!((opinion.code, opinion.complaints().len()), (Some(0), 1), "{:#?}", opinion.complaints());
+        let what =
+            "http_proxy in /etc/environment goes before puppet.conf: runs from a login or cron go past puppet-shim";
+        opinion.complaints()[0].says("http_proxy", what, "`env -u http_proxy -u HTTP_PROXY");
+    }
+}
+
+/// An agent that nobody has sent here is no ill one; one that has been is.
+#[tokio::test]
+async fn an_agent_that_goes_past() {
+    let mut patient = healthy(Kind::Scripted).await;
+    patient.settings.remove("http_proxy_host");
+    let opinion = patient.ask().await;
+    assert_eq!((opinion.code, opinion.complaints().len()), (Some(0), 1), "{:#?}", opinion.complaints());
+    let mend = "`puppet-shim setup --mode proxy --apply`";
+    opinion.complaints()[0].says("way in", "the agent goes past puppet-shim: no http_proxy_host", mend);
+
+    patient.set_up("port");
+    let mend = "`puppet-shim setup --mode port --apply`";
+    problem(&patient).await.says("way in", "the agent goes past puppet-shim: no http_proxy_host", mend);
+
+    // The environment of who asks leads here, and not that of the service.
+    patient.variables = vec![("http_proxy", format!("http://{}", patient.listen[0]))];
+    let what = "in this environment come here, and the agent's service goes past puppet-shim";
+    problem(&patient).await.says("way in", what, mend);
+    patient.set_variables("/etc/default/puppet", &format!("http_proxy=http://{}\n", patient.listen[0]));
+    patient.ask().await.is_healthy();
+}
+
+/// Root, who asks, may read what the daemon's user may not.
+#[tokio::test]
+async fn a_ca_bundle_that_the_daemon_may_not_read() {
+    let patient = healthy(Kind::Scripted).await;
+    let state = patient.state_directory();
+    fs::set_permissions(patient.file("ca.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    patient.ask().await.is_healthy();
+    chown(&state, Some(65534), Some(65534)).unwrap();
     let opinion = patient.ask().await;
     let complaints = opinion.complaints();
-    let named = |file: &str| complaints.iter().any(|found| found.mend.as_ref().unwrap().contains(file));
-    assert!(!complaints.is_empty() && (named("/etc/default/puppet") || named("/etc/environment")), "{complaints:#?}");
-    assert!(complaints.iter().all(|found| found.subject == "HTTP_PROXY" && found.verdict == "problem"));
+    assert_eq!((opinion.code, complaints.len()), (Some(0), 1), "{complaints:#?}");
+    complaints[0].says("ca_file", "puppet-shim's user may not read ", "`ca_file = \"/etc/puppet-shim/ca.pem\"`");
 }
 
 #[tokio::test]

@@ -36,6 +36,49 @@ async fn status(host: &Host, args: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
+// === what is printed ===
+
+/// `puppet-shim check | head` ends as `puppet-shim check` does.
+#[tokio::test]
+async fn a_reader_who_has_gone_is_no_error() {
+    let (_dns, host) = site().await;
+    for args in [&["check", "--offline"][..], &["check"], &["check", "--json"], &["resolve", "compile"], &["fact"]] {
+        let command = || {
+            let mut command = host.command(args);
+            // None that would be waited for.
+            command.env("PUPPET_SHIM_PUPPET", "/nonexistent/puppet");
+            command
+        };
+        let expected = output(command()).await.status.code();
+        assert!(matches!(expected, Some(0 | 1)), "{args:?}: {expected:?}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut unread = command();
+        unread.stdout(writer).stderr(Stdio::null());
+        let status = tokio::task::spawn_blocking(move || unread.status()).await.unwrap().unwrap();
+        assert_eq!(status.code(), expected, "{args:?}");
+
+        let mut full = command();
+        full.stdout(fs::File::create("/dev/full").unwrap()).stderr(Stdio::null());
+        let status = tokio::task::spawn_blocking(move || full.status()).await.unwrap().unwrap();
+        assert_eq!(status.code(), Some(74), "{args:?}");
+    }
+}
+
+/// Each command is taught by examples, and the program as a whole.
+#[tokio::test]
+async fn help_has_examples() {
+    let host = Host::new("");
+    for command in ["", "run", "check", "resolve", "setup", "status", "fact"] {
+        let mut help = host.command(&[]);
+        help = std::process::Command::new(help.get_program());
+        help.args([command].into_iter().filter(|name| !name.is_empty())).arg("--help");
+        let said = text(&output(help).await.stdout);
+        assert!(said.contains("\nExamples"), "{command}: {said}");
+        assert!(said.lines().any(|line| line.starts_with("  puppet-shim ") || line.starts_with("  facter ")), "{said}");
+    }
+}
+
 // === check ===
 
 #[tokio::test]

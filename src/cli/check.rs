@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use rustls::pki_types::UnixTime;
 
+use super::output::{self, Output};
 use crate::config::{self, Accepted, Config, Rejected, Severity};
 use crate::doctor::{self, Count, Patient, Progress, Style};
 use crate::memory;
@@ -18,23 +19,40 @@ const BAD_CONFIGURATION: u8 = 78;
 /// `EX_IOERR` of sysexits.h: the verdict could not be told.
 const NOT_TOLD: u8 = 74;
 
+/// What `--help` ends with.
+const MORE: &str = "\
+It takes a few seconds, fifteen at most, whatever hangs. It changes nothing, does not start a daemon that is idle, and \
+does not count as use. Run it as root: others may not see whose a port is, nor read the agent's certificates.
+
+Examples:
+  puppet-shim check                            this host, its agent, and every server
+  puppet-shim check && puppet agent --test     run the agent where nothing is in its way
+  puppet-shim check --json | jq -r '.groups[].findings[] | select(.mend) | [.subject, .mend] | @tsv'
+  puppet-shim check --offline                  the configuration alone, after a change
+  puppet-shim check --offline --config new.toml
+
+In a manifest:
+  validate_cmd => '/usr/bin/puppet-shim check --offline --config %'
+
+Exit status:
+  0   there is no cross, warnings or not; with --offline, the file can be used
+  1   there is a cross
+  74  the verdict could not be written
+  78  the configuration has an error";
+
 /// Find out whether an agent's run would succeed, and what is in its way
 ///
 /// Looks at this host, the agent's settings, and each role's servers, and prints a line for each thing: a tick; a warning, where
-/// an agent's run succeeds all the same; or a cross. Below the latter two stands what to do.
+/// an agent's run succeeds all the same; or a cross. Below the latter two stands what to do. That the agent goes past
+/// puppet-shim is a cross where `puppet-shim setup` has sent it here, and a warning where nobody has yet.
 ///
 /// The host: the configuration, and whether the daemon goes by it; whether each listener is there, held by systemd or by
 /// puppet-shim and by nobody else. The agent, by `puppet config print`: its servers' names; which way leads here, and what
 /// leads past, such as `no_proxy`, `http_proxy` in an environment, or `use_srv_records`; its certificates. Each role: SRV
 /// records, servers, addresses; of each server its certificate, with the names that the agent asks for, its CA and its dates,
 /// its status, and whether it runs a CA if it has to.
-///
-/// It takes a few seconds, fifteen at most, whatever hangs. It changes nothing, does not start a daemon that is idle, and
-/// does not count as use. Run it as root: others may not see whose a port is, nor read the agent's certificates.
-///
-/// Exits with 0 where there is no cross, warnings or not; with 1 where there is one; with 78 where the configuration has an
-/// error.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = MORE)]
 pub struct CheckArgs {
     /// Look at the configuration file only, ask nobody, and print its errors and warnings to standard error as a compiler
     /// does: file, line, column, what is wrong and what to write instead
@@ -56,7 +74,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         return online(args);
     }
     // The verdict is the output; the diagnostics go where a compiler's go.
-    match report(args, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+    match report(args, &mut Output(io::stdout().lock()), &mut Output(io::stderr().lock())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => BAD_CONFIGURATION.into(),
         Err(_) => NOT_TOLD.into(),
@@ -90,7 +108,7 @@ fn online(args: &CheckArgs) -> ExitCode {
     } else {
         groups.iter().map(|group| style.group(group)).collect::<String>() + &format!("{count}\n")
     };
-    if io::stdout().lock().write_all(text.as_bytes()).is_err() {
+    if output::print(&text).is_err() {
         return NOT_TOLD.into();
     }
     if config.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
@@ -101,6 +119,7 @@ fn online(args: &CheckArgs) -> ExitCode {
         ExitCode::SUCCESS
     }
 }
+
 /// Writes the verdict, and says whether the configuration can be used.
 fn report(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bool> {
     let file = args.config.clone().unwrap_or_else(config::default_file);

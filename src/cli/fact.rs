@@ -1,11 +1,11 @@
 //! `puppet-shim fact`: what Facter is to know.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::output;
 use crate::config;
 use crate::hosts_file;
 use crate::runtime;
@@ -61,7 +61,7 @@ pub fn fact(args: &FactArgs) -> ExitCode {
     let puppet_conf = PUPPET_CONF.iter().find_map(|path| read(Path::new(path)));
     let hosts = read(Path::new(hosts_file::PATH)).unwrap_or_default();
     let fact = Fact::of(&status, &found.config, puppet_conf.as_deref(), &hosts);
-    match io::stdout().lock().write_all(fact.to_json().as_bytes()) {
+    match output::print(&fact.to_json()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => NOT_WRITTEN.into(),
     }

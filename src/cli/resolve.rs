@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use self::remembered::Remembered;
+use super::output;
 use crate::config::{self, Config, Foreign};
 use crate::daemon::Site;
 use crate::discovery::cache::Known;
@@ -31,6 +32,22 @@ const SERVER_PORT: u16 = 8140;
 
 /// `EX_USAGE` of sysexits.h.
 const NO_NAME: u8 = 64;
+/// `EX_IOERR`: the answer could not be told.
+const NOT_TOLD: u8 = 74;
+
+/// What `--help` ends with.
+const MORE: &str = "\
+Examples:
+  puppet-shim resolve puppet        where `server = puppet` leads, on port 8140
+  puppet-shim resolve puppet:8141   the same name with the port of another role
+  puppet-shim resolve ca --fresh    a role, with what DNS says just now
+  puppet-shim resolve compile --json | jq -r '.servers[] | [.host, .port, .problem] | @tsv'
+
+Exit status:
+  0   there is a server to try
+  1   there is none
+  64  what was asked for is no name
+  74  the answer could not be written";
 
 /// Show where a name or role would go, and why
 ///
@@ -38,8 +55,9 @@ const NO_NAME: u8 = 64;
 /// the records asked for, with the nameserver that gave them, how new they are, and which of them are passed over, the
 /// targets with priority, weight, addresses and TTL, what the daemon has written down of each, and the order in which
 /// they would be tried. What the daemon knows within its TTL is not asked for again, unless --fresh says so. What is
-/// drawn by weight is drawn anew each time. Exits with 1 where there is no server to try.
+/// drawn by weight is drawn anew each time.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = MORE)]
 pub struct ResolveArgs {
     /// A server's name as the agent would ask for it, or a role: ca, compile, files, report
     #[arg(value_name = "NAME[:PORT]|ROLE")]
@@ -173,9 +191,11 @@ pub fn resolve(args: &ResolveArgs) -> ExitCode {
     } else {
         resolution.to_text()
     };
-    let told = io::stdout().lock().write_all(text.as_bytes());
+    if output::print(&text).is_err() {
+        return NOT_TOLD.into();
+    }
     let usable = resolution.servers.iter().any(|s| s.problem.is_none());
-    if told.is_ok() && usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Looks everything up as a connection would. `pool`: what is remembered of the servers; `learnt`: what of DNS.

@@ -8,7 +8,7 @@ use crate::host::{Host, split_port};
 use crate::puppet::Settings;
 
 /// The settings that are looked at.
-pub(super) const SETTINGS: [&str; 19] = [
+pub(super) const SETTINGS: [&str; 20] = [
     "server",
     "serverport",
     "ca_server",
@@ -26,6 +26,7 @@ pub(super) const SETTINGS: [&str; 19] = [
     "server_list",
     "certname",
     "hostcert",
+    "hostcert_renewal_interval",
     "localcacert",
     "ca_fingerprint",
 ];
@@ -98,22 +99,31 @@ fn no_name(setting: &str, written: &str, why: &dyn std::fmt::Display) -> Finding
     Finding::problem("setting", setting, format!("{written:?} is no name: {why}"), mend)
 }
 
-/// Judges the settings. `can_bind`: whether this host has the address of `sourceaddress`.
-pub(super) fn judge(
-    settings: &Settings,
-    endpoints: &[Endpoint],
-    config: &Config,
-    domain: Option<&str>,
-    can_bind: bool,
-) -> Vec<Finding> {
+/// What the settings are judged by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scene<'a> {
+    /// The configuration in force.
+    pub(super) config: &'a Config,
+    /// The host's domain.
+    pub(super) domain: Option<&'a str>,
+    /// Whether this host has the address of `sourceaddress`.
+    pub(super) can_bind: bool,
+    /// Whether the agent comes here, or has been sent here.
+    pub(super) is_sent: bool,
+}
+
+/// Judges the settings.
+pub(super) fn judge(settings: &Settings, endpoints: &[Endpoint], scene: Scene<'_>) -> Vec<Finding> {
+    let Scene { config, domain, can_bind, is_sent } = scene;
     let mut findings = Vec::new();
     if settings.is_on("use_srv_records") {
-        findings.push(Finding::problem(
+        let finding = Finding::problem(
             "setting",
             "use_srv_records",
             "is on: the agent chooses servers by itself, goes to them by their own names, and waits minutes for a dead one",
             "`puppet config set use_srv_records false --section main`",
-        ));
+        );
+        findings.push(finding.unless(!is_sent));
     }
     if let Some(list) = settings.get("server_list") {
         findings.push(Finding::warning(
@@ -208,10 +218,22 @@ mod tests {
     }
 
     fn judged(more: &[(&'static str, &'static str)], can_bind: bool) -> Vec<Finding> {
+        judged_where(more, can_bind, true)
+    }
+
+    fn judged_where(more: &[(&'static str, &'static str)], can_bind: bool, is_sent: bool) -> Vec<Finding> {
         let settings = settings(more);
         let (endpoints, findings) = endpoints(&settings);
         assert_eq!(findings, []);
-        judge(&settings, &endpoints, &Config::default(), Some("lab.test"), can_bind)
+        let config = Config::default();
+        judge(&settings, &endpoints, Scene { config: &config, domain: Some("lab.test"), can_bind, is_sent })
+    }
+
+    /// Nobody has sent it here yet: it goes as it went.
+    #[test]
+    fn an_agent_that_goes_by_its_own_records() {
+        let verdict = |is_sent| judged_where(&[("use_srv_records", "true")], true, is_sent)[0].verdict;
+        assert_eq!((verdict(true), verdict(false)), (Verdict::Problem, Verdict::Warning));
     }
 
     #[test]

@@ -3,8 +3,14 @@
 use super::finding::Verdict;
 use crate::certificate::{Names, day};
 
-/// In seconds. Puppet 8 renews an agent's certificate when so much is left (`hostcert_renewal_interval`).
-const SOON: i64 = 30 * 24 * 60 * 60;
+/// In seconds. An agent of Puppet 8.2 or later has its certificate renewed when so much is left (`hostcert_renewal_interval`).
+const SOON: i64 = 30 * DAY;
+
+/// In seconds.
+pub(super) const DAY: i64 = 24 * 60 * 60;
+
+/// What allows that, on the CA; without it, it answers 404, and the agent goes on.
+pub(super) const RENEWAL: &str = "`allow-auto-renewal: true` in its ca.conf";
 
 /// How a certificate's dates stand, in words that follow `the certificate`. Times in seconds since 1970-01-01 UTC.
 pub(super) fn judge(names: &Names, now: i64) -> (Verdict, String) {

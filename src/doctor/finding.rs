@@ -10,9 +10,10 @@ use serde::Serialize;
 pub enum Verdict {
     /// As it should be.
     Ok,
-    /// An agent's run succeeds all the same, for now.
+    /// An agent's run succeeds all the same, for now; or it goes past puppet-shim, and nobody has sent it here yet.
     Warning,
-    /// An agent's run fails, goes past puppet-shim, or is one step from either.
+    /// An agent's run fails, or goes past puppet-shim where `setup` or something else has sent it here; or is one step from
+    /// either.
     Problem,
 }
 

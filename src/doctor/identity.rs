@@ -7,11 +7,15 @@ use std::path::Path;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::expiry;
+use super::access::Reader;
+use super::expiry::{self, RENEWAL};
 use super::finding::{Finding, Verdict};
 use crate::certificate::Names;
 use crate::puppet::Settings;
 use crate::trust::{AGENTS, NoBundle};
+
+/// Where a unit of ours puts a copy of Debian's, which only root may read, for a systemd without credentials.
+const COPY: &str = "/run/puppet-shim-ca/ca.pem";
 
 /// A file with certificates.
 #[derive(Debug)]
@@ -91,16 +95,21 @@ pub(super) fn judge_bundle<T>(
     }
 }
 
-/// Whether the daemon looks where the agent keeps it. `configured`: `ca_file` under `[certificates]`.
-pub(super) fn judge_place(agents: &str, configured: Option<&Path>, checks: bool) -> Option<Finding> {
+/// Whether the daemon looks where the agent keeps it, and may read it there. `configured`: `ca_file` under `[certificates]`.
+pub(super) fn judge_place(agents: &str, configured: Option<&Path>, checks: bool, reader: &Reader) -> Option<Finding> {
     let is_found = match configured {
         Some(path) => path == Path::new(agents),
         None => AGENTS.contains(&agents),
     };
     // Another copy of the same is as good.
     let is_same = configured.is_some_and(|path| matches!((fs::read(path), fs::read(agents)), (Ok(a), Ok(b)) if a == b));
-    if is_found || is_same || !checks {
+    if !checks {
         return None;
+    }
+    if is_found || is_same {
+        let is_handed_on =
+            configured.is_none() && agents == AGENTS[1] && (reader.has_credentials || Path::new(COPY).exists());
+        return if is_handed_on { None } else { judge_access(configured.unwrap_or(Path::new(agents)), reader) };
     }
     let what = match configured {
         Some(path) => format!("is {}, and the agent trusts what is in {agents}", path.display()),
@@ -112,38 +121,77 @@ pub(super) fn judge_place(agents: &str, configured: Option<&Path>, checks: bool)
     Some(Finding::warning("ca-certificates", "ca_file", what, mend))
 }
 
+/// Whether the daemon may read it, where it is no business of systemd's.
+fn judge_access(file: &Path, reader: &Reader) -> Option<Finding> {
+    let bar = reader.bar(file)?;
+    let what = format!(
+        "puppet-shim's user may not read {}, since {} has the mode {:04o}: servers' certificates are not checked against the CA",
+        file.display(),
+        bar.path.display(),
+        bar.mode
+    );
+    let mend = format!(
+        "`install -m 0644 {} /etc/puppet-shim/ca.pem`, again whenever it changes, and `ca_file = \"/etc/puppet-shim/ca.pem\"` under \
+         `[certificates]`",
+        file.display()
+    );
+    Some(Finding::warning("ca-certificates", "ca_file", what, mend))
+}
+
 /// Judges the agent's own certificate.
 pub(super) fn judge_own(path: &str, pem: &Pem, settings: &Settings, now: i64) -> Finding {
     const CHECK: &str = "agent-certificate";
     let certname = settings.get("certname").unwrap_or("CERTNAME");
     let anew = format!(
-        "on the CA `puppetserver ca clean --certname {certname}`, here `puppet ssl clean` and `puppet agent --test`, and sign it on \
-         the CA"
+        "on the CA `puppetserver ca clean --certname {certname}`, here `puppet ssl clean` and `puppet agent --test`, and on the CA \
+         `puppetserver ca sign --certname {certname}`"
     );
-    match pem {
-        Pem::Absent => Finding::warning(
-            CHECK,
-            certname,
-            format!("there is no {path}: the first run asks for it"),
-            format!("`puppet agent --test`, and on the CA `puppetserver ca sign --certname {certname}`"),
-        ),
-        Pem::Broken(why) => Finding::problem(CHECK, certname, format!("{path} {why}"), anew),
-        Pem::Certificates(all) => {
-            let dates = all.first().map(|names| expiry::judge(names, now));
-            let (verdict, words) = dates.unwrap_or((Verdict::Ok, String::new()));
-            match verdict {
-                Verdict::Ok => Finding::ok(CHECK, certname, format!("the agent's certificate {words}")),
-                verdict => Finding {
-                    verdict,
-                    ..Finding::problem(CHECK, certname, format!("the agent's certificate {words}"), anew)
-                },
-            }
+    let all = match pem {
+        Pem::Absent => {
+            return Finding::warning(
+                CHECK,
+                certname,
+                format!("there is no {path}: the first run asks for it"),
+                format!("`puppet agent --test`, and on the CA `puppetserver ca sign --certname {certname}`"),
+            );
         }
+        Pem::Broken(why) => return Finding::problem(CHECK, certname, format!("{path} {why}"), anew),
+        Pem::Certificates(all) => all,
+    };
+    let Some(own) = all.first() else { return Finding::ok(CHECK, certname, path) };
+    let (verdict, words) = expiry::judge(own, now);
+    let what = format!("the agent's certificate {words}");
+    match verdict {
+        Verdict::Ok => Finding::ok(CHECK, certname, what),
+        Verdict::Warning => Finding::warning(CHECK, certname, what, renewal(settings, &anew)),
+        Verdict::Problem if own.not_before() > now => {
+            Finding::problem(CHECK, certname, what, "set the clocks of this host and of the CA: `timedatectl`")
+        }
+        Verdict::Problem => Finding::problem(CHECK, certname, what, anew),
+    }
+}
+
+/// What to do about a certificate that is still good, so that it can ask for its successor (`lib/puppet/ssl/state_machine.rb`
+/// of Puppet 8.2). `anew`: how it is replaced by hand.
+fn renewal(settings: &Settings, anew: &str) -> String {
+    // Older agents do not know the setting.
+    match settings.number("hostcert_renewal_interval").map(|seconds| seconds / expiry::DAY.unsigned_abs()) {
+        None => format!("this agent is older than Puppet 8.2, and renews none; before that day, {anew}"),
+        Some(0) => format!(
+            "hostcert_renewal_interval keeps the agent from renewing it: `puppet config delete hostcert_renewal_interval --section main`; \
+             where the CA does not do that ({RENEWAL}), before that day, {anew}"
+        ),
+        Some(days) => format!(
+            "a run renews it when less than {days} days are left (hostcert_renewal_interval), if the CA allows that: {RENEWAL}; else, \
+             before that day, {anew}"
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
 
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
@@ -176,13 +224,37 @@ mod tests {
             finding,
             Finding::ok("agent-certificate", "agent01", "the agent's certificate is good until 2027-01-01")
         );
-        assert_eq!(judged(&good, seconds(2026, 12) + 5 * 86400).verdict, Verdict::Warning);
         let finding = judged(&good, seconds(2027, 2));
         assert_eq!(finding.verdict, Verdict::Problem);
-        assert!(finding.mend.unwrap().contains("puppetserver ca clean --certname agent01"));
+        assert!(finding.mend.unwrap().starts_with("on the CA `puppetserver ca clean --certname agent01`"));
+        let finding = judged(&good, seconds(2025, 2));
+        assert_eq!(finding.verdict, Verdict::Problem);
+        assert!(finding.mend.unwrap().ends_with("`timedatectl`"));
         assert_eq!(judged(&Pem::read(&path.with_extension("no")), 0).verdict, Verdict::Warning);
         let (_folder, path) = file(Some("garbage"));
         assert_eq!(judged(&Pem::read(&path), 0).what, "FILE has no certificate in it");
+    }
+
+    /// One that can still renew itself is not to be revoked.
+    #[test]
+    fn the_agents_own_in_its_last_month() {
+        let (_folder, path) = file(None);
+        let good = Pem::read(&path);
+        let mend = |interval: Option<&'static str>| {
+            let interval = interval.map(|value| ("hostcert_renewal_interval", value));
+            let settings = [("certname", "agent01")].into_iter().chain(interval).collect();
+            let finding = judge_own("FILE", &good, &settings, seconds(2026, 12) + 5 * 86400);
+            assert_eq!(finding.verdict, Verdict::Warning);
+            finding.mend.unwrap()
+        };
+        let renewed = mend(Some("2592000"));
+        assert!(renewed.starts_with("a run renews it when less than 30 days are left"), "{renewed}");
+        assert!(
+            renewed.contains("`allow-auto-renewal: true` in its ca.conf; else, before that day, on the CA"),
+            "{renewed}"
+        );
+        assert!(mend(Some("0")).starts_with("hostcert_renewal_interval keeps the agent from renewing it"));
+        assert!(mend(None).starts_with("this agent is older than Puppet 8.2, and renews none"));
     }
 
     #[test]
@@ -210,11 +282,29 @@ mod tests {
     fn where_the_daemon_looks() {
         let (_folder, path) = file(None);
         let agents = path.to_str().unwrap();
-        assert!(judge_place(AGENTS[1], None, true).is_none());
-        assert!(judge_place(agents, Some(&path), true).is_none());
-        assert!(judge_place(agents, None, false).is_none());
-        let finding = judge_place(agents, None, true).unwrap();
+        let root = Reader { user: Some((0, 0)), has_credentials: false };
+        let judged = |agents: &str, configured: Option<&Path>, checks| judge_place(agents, configured, checks, &root);
+        assert!(judged(AGENTS[1], None, true).is_none());
+        assert!(judged(agents, Some(&path), true).is_none());
+        assert!(judged(agents, None, false).is_none());
+        let finding = judged(agents, None, true).unwrap();
         assert_eq!(finding.mend.unwrap(), format!("write `ca_file = \"{agents}\"` under `[certificates]`"));
-        assert!(judge_place(agents, Some(Path::new("/nowhere")), true).is_some());
+        assert!(judged(agents, Some(Path::new("/nowhere")), true).is_some());
+    }
+
+    /// Root, who asks, may read everything.
+    #[test]
+    fn what_the_daemon_may_not_read() {
+        let (folder, path) = file(None);
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
+        let agents = path.to_str().unwrap();
+        let judged = |user| judge_place(agents, Some(&path), true, &Reader { user, has_credentials: true });
+        let finding = judged(None).unwrap();
+        assert_eq!((finding.verdict, finding.subject.as_str()), (Verdict::Warning, "ca_file"));
+        assert!(finding.what.contains(&format!("since {} has the mode 0750", folder.path().display())), "{finding:?}");
+        assert!(finding.mend.unwrap().contains("`ca_file = \"/etc/puppet-shim/ca.pem\"`"));
+        assert_eq!(judged(Some((0, 0))), None);
+        // Debian's, which the unit hands on.
+        assert_eq!(judge_place(AGENTS[1], None, true, &Reader { user: None, has_credentials: true }), None);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use tokio::time::timeout;
 
-use super::expiry;
+use super::expiry::{self, RENEWAL};
 use super::finding::{Finding, Verdict};
 use crate::daemon::Site;
 use crate::dial::{Dialer, Did};
@@ -147,9 +147,10 @@ pub(super) fn judge(server: &HostPort, seen: &Seen, wants: Wants<'_>) -> Vec<Fin
     if !open.is_empty() && shut.all(|(ip, shut)| matches!(shut, Shut::Unreached(did) if is_beyond(ip, did))) {
         findings.clear();
     }
+    let runs_ca = matches!(&seen.ca, Some(Ok(Reply { status: 200, .. })));
     let mut good_until = String::new();
     for (door, shown) in &open {
-        let (certificate, until) = certificate(&subject, door.ip, shown, wants);
+        let (certificate, until) = certificate(server, door.ip, shown, wants, runs_ca);
         // Behind several addresses of one server there is mostly one certificate.
         findings.extend(certificate.into_iter().filter(|new| !findings.contains(new)).collect::<Vec<_>>());
         good_until = until;
@@ -223,10 +224,17 @@ fn closed(subject: &str, ips: &[IpAddr], shut: &Shut, others: bool, wants: Wants
     finding.unless(others)
 }
 
-/// What is wrong with a certificate, and until when it is good.
-fn certificate(subject: &str, ip: IpAddr, shown: &Shown, wants: Wants<'_>) -> (Vec<Finding>, String) {
+/// What is wrong with a certificate, and until when it is good. `runs_ca`: whether the server is the CA's.
+fn certificate(
+    server: &HostPort,
+    ip: IpAddr,
+    shown: &Shown,
+    wants: Wants<'_>,
+    runs_ca: bool,
+) -> (Vec<Finding>, String) {
+    let subject = server.to_string();
     let mut findings = Vec::new();
-    let again = "have its certificate made anew with what is missing among its dns_alt_names";
+    let anew = || anew(server, shown, wants, runs_ca);
     let missing: Vec<String> = wants
         .asked
         .iter()
@@ -235,41 +243,74 @@ fn certificate(subject: &str, ip: IpAddr, shown: &Shown, wants: Wants<'_>) -> (V
         .collect();
     if !missing.is_empty() {
         let what = format!("its certificate is for {}, and not for {}", shown.names, missing.join(", "));
-        let mend = format!("{again}, let the agent ask for another name, or {}", wants.leave_out);
-        findings.push(Finding::problem("certificate-name", subject, what, mend));
+        let mend = format!(
+            "let the agent ask for another name, {}, or have its certificate made anew: {}",
+            wants.leave_out,
+            anew()
+        );
+        findings.push(Finding::problem("certificate-name", &subject, what, mend));
     } else if wants.asked.is_empty() && !wants.own.is_empty() && !wants.own.iter().any(|name| shown.names.covers(name))
     {
         let own: Vec<_> = wants.own.iter().map(ToString::to_string).collect();
         let what =
             format!("its certificate is for {}, and for none of the role's names, {}", shown.names, own.join(", "));
-        findings.push(Finding::warning(
-            "certificate-name",
-            subject,
-            what,
-            format!("{again}, before agents ask for these"),
-        ));
+        let mend = format!("before agents ask for these, have its certificate made anew: {}", anew());
+        findings.push(Finding::warning("certificate-name", &subject, what, mend));
     }
     let (verdict, words) = expiry::judge(&shown.names, wants.now);
     if verdict != Verdict::Ok {
         let mend = if shown.names.not_before() > wants.now {
             "set the clocks of both hosts: `timedatectl`".to_owned()
+        } else if verdict == Verdict::Warning && !runs_ca {
+            format!(
+                "where the CA renews certificates ({RENEWAL}), that host's own agent of Puppet 8.2 or later has it renewed in a run, names \
+                 and all, and `systemctl restart puppetserver` there takes it up; else have it made anew: {}",
+                anew()
+            )
         } else {
-            "have its certificate made anew: on the CA `puppetserver ca clean --certname NAME`, there `puppet ssl clean` and `puppet \
-             ssl bootstrap`"
-                .to_owned()
+            format!("have its certificate made anew: {}", anew())
         };
         findings.push(Finding {
             verdict,
-            ..Finding::problem("certificate", subject, format!("its certificate {words}"), mend)
+            ..Finding::problem("certificate", &subject, format!("its certificate {words}"), mend)
         });
     } else if let Some(why) = &shown.untrusted {
         let mend = format!(
             "if the CA was made anew, `rm {}`, and the next run fetches its certificates; else {ip} is no server of this site",
             wants.ca_file
         );
-        findings.push(Finding::problem("certificate", subject, why.clone(), mend));
+        findings.push(Finding::problem("certificate", &subject, why.clone(), mend));
     }
     (findings, words)
+}
+
+/// How a server gets another certificate with every name that it has, or has to have. The CA's own host cannot ask itself:
+/// its certificate is signed offline, as when it was set up, and may use the CA's API.
+fn anew(server: &HostPort, shown: &Shown, wants: Wants<'_>, runs_ca: bool) -> String {
+    // Puppet adds the certname, which is mostly the host's own name.
+    let has_own = shown.names.dns().iter().any(|name| *name == server.host.to_string());
+    let certname = if has_own { server.host.to_string() } else { "CERTNAME".to_owned() };
+    // For a command line: what is in a certificate is anybody's to choose.
+    let is_plain = |name: &&String| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    let mut names: Vec<String> = shown.names.dns().iter().filter(is_plain).cloned().collect();
+    let asked = wants.asked.iter().map(|(_, name)| name);
+    let own = wants.own.last().filter(|_| wants.asked.is_empty());
+    names.extend(asked.chain(own).filter(|name| !shown.names.covers(name)).map(ToString::to_string));
+    names.retain(|name| *name != certname);
+    let names = names.join(",");
+    if runs_ca {
+        format!(
+            "there `systemctl stop puppetserver`; move {certname}.pem out of `certs`, `private_keys` and `public_keys` in what `puppet \
+             config print ssldir` says, and out of `signed` in `puppet config print cadir --section server`; `puppetserver ca generate \
+             --ca-client --certname {certname} --subject-alt-names {names}`; `systemctl start puppetserver`"
+        )
+    } else {
+        format!(
+            "on the CA, with `allow-subject-alt-names: true` in its ca.conf, `puppetserver ca clean --certname {certname}`; there \
+             `systemctl stop puppetserver`, `puppet ssl clean` and `puppet ssl bootstrap --dns_alt_names {names}`, which waits while the \
+             CA does `puppetserver ca sign --certname {certname}`; there `systemctl start puppetserver`"
+        )
+    }
 }
 
 /// Gives the words for a server that is well.
@@ -459,12 +500,49 @@ mod tests {
         assert!(
             one(&well(), at(2026, 12)).starts_with("Warning certificate: its certificate is good until 2027-01-01")
         );
+        let soon = one(&well(), at(2026, 12));
+        assert!(
+            soon.contains("`allow-auto-renewal: true`") && soon.contains("`systemctl restart puppetserver`"),
+            "{soon}"
+        );
         assert!(one(&well(), at(2027, 1)).starts_with("Problem certificate: its certificate expired on 2027-01-01"));
         assert!(one(&well(), at(2025, 1)).ends_with("`timedatectl`"));
         let untrusted = Some("its certificate is signed by no CA in CA.PEM".to_owned());
         let foreign =
             seen(&["192.0.2.1"], &Shown { untrusted, ..shown(&["puppet.test"]) }, &Shut::NoTls(String::new()));
         assert!(one(&foreign, |_| ()).contains("`rm CA.PEM`"));
+    }
+
+    /// What is followed to the letter gives a certificate with every name that it had, and those that are asked for.
+    #[test]
+    fn another_certificate_has_the_names() {
+        let expired = |wants: &mut Wants<'_>| wants.now = date_time_ymd(2027, 1, 15).unix_timestamp();
+        let compiler = one(&well(), expired);
+        for part in [
+            "`allow-subject-alt-names: true`",
+            "`puppetserver ca clean --certname a.test`",
+            "`puppet ssl bootstrap --dns_alt_names puppet.test`",
+            "`puppetserver ca sign --certname a.test`",
+        ] {
+            assert!(compiler.contains(part), "{part}: {compiler}");
+        }
+        assert!(!compiler.contains("renew"), "it is too late for that: {compiler}");
+
+        let ca = Seen { ca: Some(reply(200, "PEM")), ..well() };
+        let mend = one(&ca, expired);
+        let command = "`puppetserver ca generate --ca-client --certname a.test --subject-alt-names puppet.test`";
+        assert!(mend.contains(command) && !mend.contains("ca clean"), "{mend}");
+        let soon = one(&ca, |wants| wants.now = date_time_ymd(2026, 12, 15).unix_timestamp());
+        assert!(soon.contains(command), "{soon}");
+
+        // Names that are missing, and one that is no name.
+        let other = seen(&["192.0.2.1"], &shown(&["b.test", "x;reboot"]), &Shut::NoTls(String::new()));
+        let mend = one(&other, |_| ());
+        assert!(mend.contains("--certname CERTNAME") && mend.contains("--dns_alt_names b.test,puppet.test`"), "{mend}");
+        let own = ["puppetfiles".parse().unwrap(), "puppetfiles.test".parse().unwrap()];
+        let found = judge(&"b.test:8140".parse().unwrap(), &other, Wants { asked: &[], own: &own, ..wants() });
+        let mend = found[0].mend.as_ref().unwrap();
+        assert!(mend.contains("--certname b.test") && mend.contains("--dns_alt_names puppetfiles.test`"), "{mend}");
     }
 
     fn wants<'a>() -> Wants<'a> {

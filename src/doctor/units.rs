@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use futures_util::future::join;
+
 use super::finding::Finding;
 use super::process::output;
 
@@ -29,11 +31,14 @@ pub(super) enum Systemd {
 /// Units.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Units {
+    /// systemd's own, `252`; `None`: it does not say.
+    pub(super) version: Option<u32>,
     /// The socket.
     pub(super) socket: Unit,
     /// The service.
     pub(super) service: Unit,
-    /// The environment in the agent's unit: `NAME=VALUE`, with a space between, quoted where there are spaces inside.
+    /// The environment in the agent's unit, as [`Variables::of_unit`](crate::puppet::environment::Variables::of_unit) reads
+    /// it.
     pub(super) agent_environment: String,
     /// The files that the agent's unit reads its environment from.
     pub(super) agent_environment_files: Vec<String>,
@@ -77,8 +82,14 @@ impl Systemd {
         let mut command = Command::new("systemctl");
         command.args(["show", "--property=Id,LoadState,ActiveState,UnitFileState,Listen,Environment,EnvironmentFiles"]);
         command.args([SOCKET, SERVICE, AGENT]);
-        match output(command, PATIENCE).await {
-            Some(output) if output.status.success() => parse(&String::from_utf8_lossy(&output.stdout)),
+        let mut own = Command::new("systemctl");
+        own.arg("--version");
+        let (units, own) = join(output(command, PATIENCE), output(own, PATIENCE)).await;
+        let version = own.and_then(|output| version(&String::from_utf8_lossy(&output.stdout)));
+        match units {
+            Some(output) if output.status.success() => {
+                Systemd::Here(Units { version, ..parse(&String::from_utf8_lossy(&output.stdout)) })
+            }
             // Not there, or, as in many a container, not what this host was started by.
             _ => Systemd::Absent,
         }
@@ -122,7 +133,7 @@ pub(super) fn judge(systemd: &Systemd) -> Vec<Finding> {
 }
 
 /// A paragraph for each unit, in the order in which they were asked for; a line for each property, some repeated.
-fn parse(text: &str) -> Systemd {
+fn parse(text: &str) -> Units {
     let mut units = Units::default();
     for paragraph in text.split("\n\n") {
         let values = |key: &'static str| paragraph.lines().filter_map(move |line| line.strip_prefix(key));
@@ -153,12 +164,29 @@ fn parse(text: &str) -> Systemd {
             _ => {}
         }
     }
-    Systemd::Here(units)
+    units
+}
+
+/// That in `systemd 252 (252.39-1~deb12u2)`.
+fn version(text: &str) -> Option<u32> {
+    let number = text.strip_prefix("systemd ")?.split(|c: char| !c.is_ascii_digit()).next()?;
+    number.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version() {
+        assert_eq!(version("systemd 252 (252.39-1~deb12u2)\n+PAM +AUDIT"), Some(252));
+        assert_eq!(version("systemd 255~rc1 (x)"), Some(255));
+        assert_eq!(version("Id=puppet-shim.socket"), None);
+    }
+
+    fn parse(text: &str) -> Systemd {
+        Systemd::Here(super::parse(text))
+    }
 
     #[test]
     fn reads_what_systemctl_shows() {

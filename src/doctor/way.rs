@@ -1,18 +1,18 @@
 //! By which way the agent comes here, if it does: by the proxy's settings, by /etc/hosts, or not at all; and what in
 //! its environment goes before either.
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use super::agent::Endpoint;
-use super::environment::Environment;
+use super::environment::{Environment, Runs};
 use super::finding::Finding;
 use super::hosts_file::{HostsFile, PATH};
+use super::set_up::SetUp;
 use crate::listen::leads_back;
+use crate::no_proxy::{Effect, effect};
 use crate::puppet::Settings;
-
-/// Puppet's `http_proxy_port`.
-const PROXY_PORT: u16 = 3128;
+use crate::puppet::environment::{PROXY_PORT, Proxy};
+use crate::setup::Mode;
 
 /// Puppet's `no_proxy` where nothing is set.
 const NO_PROXY: &str = "localhost, 127.0.0.1";
@@ -20,7 +20,7 @@ const NO_PROXY: &str = "localhost, 127.0.0.1";
 /// How the agent is led here by what is written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By `http_proxy_host`.
+    /// By `http_proxy_host`, or by `http_proxy` in an environment.
     Proxy,
     /// By /etc/hosts.
     Alias,
@@ -35,20 +35,6 @@ pub(super) struct Here<'a> {
     pub(super) listeners: &'a [SocketAddr],
     /// /etc/hosts.
     pub(super) hosts: &'a HostsFile,
-}
-
-/// A proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Proxy {
-    host: String,
-    port: u16,
-}
-
-impl fmt::Display for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Proxy { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-    }
 }
 
 impl Here<'_> {
@@ -75,56 +61,105 @@ impl Here<'_> {
     }
 }
 
-/// Judges what the settings and /etc/hosts come to.
-pub(super) fn judge(settings: &Settings, endpoints: &[Endpoint], here: Here<'_>) -> (Way, Vec<Finding>) {
+/// The proxy of the settings.
+fn proxy_of(settings: &Settings) -> Option<Proxy> {
     let port = settings.number("http_proxy_port").and_then(|port| u16::try_from(port).ok()).unwrap_or(PROXY_PORT);
-    match settings.get("http_proxy_host") {
-        Some(host) => by_proxy(&Proxy { host: host.trim_matches(['[', ']']).into(), port }, settings, endpoints, here),
-        None => by_hosts_file(endpoints, here),
+    let host = settings.get("http_proxy_host")?;
+    Some(Proxy { host: host.trim_matches(['[', ']']).into(), port })
+}
+
+/// Judges what the settings and /etc/hosts come to, and, where neither leads here, the environments.
+pub(super) fn judge(
+    settings: &Settings,
+    endpoints: &[Endpoint],
+    environments: &[Environment],
+    here: Here<'_>,
+    set_up: SetUp,
+) -> (Way, Vec<Finding>) {
+    let (way, findings) = match proxy_of(settings) {
+        Some(proxy) => by_proxy(&proxy, settings, endpoints, here, set_up),
+        None => by_hosts_file(endpoints, here, set_up),
+    };
+    match way {
+        Way::Past => by_environment(environments, here, set_up).unwrap_or((way, findings)),
+        Way::Proxy | Way::Alias => (way, findings),
     }
 }
 
-fn by_proxy(proxy: &Proxy, settings: &Settings, endpoints: &[Endpoint], here: Here<'_>) -> (Way, Vec<Finding>) {
-    let own = here.example();
-    let set = format!(
-        "`puppet config set http_proxy_host {} --section main` and `puppet config set http_proxy_port {} --section main`",
-        own.ip(),
-        own.port()
-    );
-    if !here.leads(&proxy.host, proxy.port) {
-        let (what, mend) = if here.is_near(&proxy.host) {
-            (format!("{proxy} is no listener of puppet-shim's"), set)
-        } else {
-            let foreign = format!(
-                "{set}; and `foreign = \"http://{proxy}\"` in puppet-shim's configuration for what is not Puppet's"
-            );
-            (format!("the agent goes past puppet-shim, to the proxy {proxy}"), foreign)
-        };
-        return (Way::Past, vec![Finding::problem("way", "http_proxy_host", what, mend)]);
+fn by_proxy(
+    proxy: &Proxy,
+    settings: &Settings,
+    endpoints: &[Endpoint],
+    here: Here<'_>,
+    set_up: SetUp,
+) -> (Way, Vec<Finding>) {
+    if here.leads(&proxy.host, proxy.port) {
+        if let Some(what) = amiss(settings.get("no_proxy").unwrap_or_default(), "", endpoints) {
+            return (Way::Proxy, vec![no_proxy_setting(what)]);
+        }
+        let what = format!("proxy mode, by http_proxy_host {proxy}");
+        return (Way::Proxy, vec![Finding::ok("way", "way in", what)]);
     }
-    let no_proxy = settings.get("no_proxy").unwrap_or_default();
-    if let Some((entry, names)) = bypassed(no_proxy, endpoints) {
-        let what = format!("the entry {entry} leads {names} past puppet-shim");
-        let mend = format!("`puppet config set no_proxy '{NO_PROXY}' --section main`");
-        return (Way::Proxy, vec![Finding::problem("way", "no_proxy", what, mend)]);
-    }
-    (Way::Proxy, vec![Finding::ok("way", "way in", format!("proxy mode, by http_proxy_host {proxy}"))])
-}
-
-fn by_hosts_file(endpoints: &[Endpoint], here: Here<'_>) -> (Way, Vec<Finding>) {
-    let aliased = |endpoint: &&Endpoint| here.is_near(&endpoint.written) && !endpoint.is_this_host();
-    if !endpoints.iter().any(|endpoint| aliased(&endpoint)) {
+    let finding = if here.is_near(&proxy.host) {
         let own = here.example();
-        let what = format!("the agent goes past puppet-shim: no http_proxy_host, and none of its names in {PATH}");
         let mend = format!(
             "`puppet config set http_proxy_host {} --section main` and `puppet config set http_proxy_port {} --section main`",
             own.ip(),
             own.port()
         );
-        return (Way::Past, vec![Finding::warning("way", "way in", what, mend)]);
+        Finding::problem("way", "http_proxy_host", format!("{proxy} is no listener of puppet-shim's"), mend)
+    } else {
+        // Alias mode is for an agent without a proxy.
+        let (before, set_up) = match set_up {
+            SetUp::Done(Some(Mode::Alias)) => ("`puppet-shim setup --undo`, then ", SetUp::Done(None)),
+            other => ("", other),
+        };
+        let mend = format!(
+            "{before}{}, which keeps {proxy} as `foreign` for what is not Puppet's, or `puppet config set` by hand",
+            set_up.command()
+        );
+        set_up.past("http_proxy_host", format!("the agent goes past puppet-shim, to the proxy {proxy}"), mend)
+    };
+    (Way::Past, vec![finding])
+}
+
+fn no_proxy_setting(what: String) -> Finding {
+    let mend = format!("`puppet config set no_proxy '{NO_PROXY}' --section main`");
+    Finding::problem("way", "no_proxy", what, mend)
+}
+
+/// The way of an agent that only its environment leads here; `None`: it does not.
+fn by_environment(environments: &[Environment], here: Here<'_>, set_up: SetUp) -> Option<(Way, Vec<Finding>)> {
+    let leading = |runs: Runs| {
+        let environment = environments.iter().find(|environment| environment.runs == runs)?;
+        let (name, proxy) = environment.http_proxy().filter(|(_, proxy)| here.leads(&proxy.host, proxy.port))?;
+        Some(format!("{name} {proxy} in {}", environment.origin(name)))
+    };
+    let by_hand = leading(Runs::Own).or_else(|| leading(Runs::Login));
+    let mend = || format!("{}, which has puppet.conf lead all of them here", set_up.command());
+    let finding = match (leading(Runs::Service), by_hand) {
+        (Some(service), Some(_)) => Finding::ok("way", "way in", format!("proxy mode, by {service}")),
+        (Some(service), None) => {
+            let what = format!("proxy mode, by {service}: runs from elsewhere go past puppet-shim");
+            Finding::warning("way", "way in", what, mend())
+        }
+        (None, Some(by_hand)) => {
+            let what = format!("runs with {by_hand} come here, and the agent's service goes past puppet-shim");
+            set_up.past("way in", what, mend())
+        }
+        (None, None) => return None,
+    };
+    Some((Way::Proxy, vec![finding]))
+}
+
+fn by_hosts_file(endpoints: &[Endpoint], here: Here<'_>, set_up: SetUp) -> (Way, Vec<Finding>) {
+    let aliased = |endpoint: &&Endpoint| here.is_near(&endpoint.written) && !endpoint.is_this_host();
+    if !endpoints.iter().any(|endpoint| aliased(&endpoint)) {
+        let what = format!("the agent goes past puppet-shim: no http_proxy_host, and none of its names in {PATH}");
+        return (Way::Past, vec![set_up.past("way in", what, set_up.command())]);
     }
     if !endpoints.iter().any(|endpoint| !endpoint.is_this_host() && here.leads(&endpoint.written, endpoint.port)) {
-        return (Way::Past, elsewhere(endpoints.iter().filter(aliased), here));
+        return (Way::Past, elsewhere(endpoints.iter().filter(aliased), here, set_up));
     }
     let mut findings = Vec::new();
     let mut names = Vec::new();
@@ -160,7 +195,7 @@ fn by_hosts_file(endpoints: &[Endpoint], here: Here<'_>) -> (Way, Vec<Finding>) 
 
 /// Of names that lead to this host, and none of them to a listener: a Puppet server's own host has its name in there, too,
 /// as Debian's installer writes it.
-fn elsewhere<'e>(aliased: impl Iterator<Item = &'e Endpoint>, here: Here<'_>) -> Vec<Finding> {
+fn elsewhere<'e>(aliased: impl Iterator<Item = &'e Endpoint>, here: Here<'_>, set_up: SetUp) -> Vec<Finding> {
     let (mut findings, mut told) = (Vec::new(), Vec::new());
     for endpoint in aliased {
         let Endpoint { setting, written, port, .. } = endpoint;
@@ -174,10 +209,11 @@ fn elsewhere<'e>(aliased: impl Iterator<Item = &'e Endpoint>, here: Here<'_>) ->
             "the agent goes past puppet-shim: no http_proxy_host, and {PATH} leads {written} to {at}, which is not in `listen`"
         );
         let mend = format!(
-            "nothing where this host is {written} itself; else write `\"{at}\"` into `listen` of puppet-shim's configuration, and into \
-             puppet-shim.socket"
+            "{}; or, where that line is to lead here, write `\"{at}\"` into `listen` of puppet-shim's configuration, and into \
+             puppet-shim.socket",
+            set_up.command()
         );
-        findings.push(Finding::warning("way", *setting, what, mend));
+        findings.push(set_up.past(*setting, what, mend));
     }
     findings
 }
@@ -186,90 +222,99 @@ fn elsewhere<'e>(aliased: impl Iterator<Item = &'e Endpoint>, here: Here<'_>) ->
 pub(super) fn judge_environment(
     environments: &[Environment],
     way: Way,
+    settings: &Settings,
     endpoints: &[Endpoint],
     here: Here<'_>,
 ) -> Vec<Finding> {
+    let setting = settings.get("no_proxy").unwrap_or_default();
+    let leads = |proxy: &Proxy| here.leads(&proxy.host, proxy.port);
+    let is_set = proxy_of(settings).is_some_and(|proxy| leads(&proxy));
+    let login = environments.iter().find(|environment| environment.runs == Runs::Login);
     let mut findings = Vec::new();
     for environment in environments {
-        let origin = &environment.origin;
-        if let Some((name, value)) = environment.proxy()
-            && let Some(proxy) = url(value)
-            && !here.leads(&proxy.host, proxy.port)
+        // What a login has given to this very process is told of the login.
+        let is_told =
+            |name| environment.runs == Runs::Own && login.is_some_and(|login| environment.shares(name, login));
+        let (proxy, no_proxy) = (environment.http_proxy(), environment.no_proxy());
+        if let Some((name, proxy)) = &proxy
+            && !leads(proxy)
+            && !is_told(name)
         {
-            // Not the value, which may have a password.
-            let what =
-                format!("{name} in {origin} goes before puppet.conf: the agent goes past puppet-shim, to {proxy}");
-            let finding = Finding::problem("environment", name, what, environment.remove(name));
-            findings.push(finding.unless(way == Way::Past));
+            let exempt = no_proxy.map_or(setting, |(_, value)| value);
+            let goes_by_hosts_file = |endpoint| matches!(put(exempt, endpoint), Effect::Past(_));
+            // What that proxy is not asked for is led here by the hosts file.
+            if way != Way::Alias || !others(endpoints).all(goes_by_hosts_file) {
+                let origin = environment.origin(name);
+                // Not the value, which may have a password.
+                let to = format!("{name} in {origin} goes before puppet.conf: ");
+                let what = match environment.runs {
+                    Runs::Login => {
+                        format!("{to}runs from a login or cron go past puppet-shim, to {proxy}; the service's do not")
+                    }
+                    Runs::Own | Runs::Service => format!("{to}the agent goes past puppet-shim, to {proxy}"),
+                };
+                findings.push(found(environment, name, what, way));
+            }
         }
-        // By the hosts file it is led here all the same.
-        if way == Way::Proxy
-            && let Some((name, value)) = environment.no_proxy()
-            && let Some((entry, names)) = bypassed(value, endpoints)
-        {
-            let what = format!("the entry {entry} of {name} in {origin} leads {names} past puppet-shim");
-            findings.push(Finding::problem("environment", name, what, environment.remove(name)));
+        let by_variable = proxy.is_some_and(|(_, proxy)| leads(&proxy));
+        if by_variable || (is_set && environment.http_proxy().is_none()) {
+            match no_proxy {
+                Some((name, _)) if is_told(name) => {}
+                Some((name, value)) => {
+                    let of = format!(" of {name} in {}", environment.origin(name));
+                    findings.extend(amiss(value, &of, endpoints).map(|what| found(environment, name, what, way)));
+                }
+                None if is_set => {}
+                None => findings.extend(amiss(setting, "", endpoints).map(no_proxy_setting)),
+            }
+        }
+        if environment.unshown > 0 {
+            let what = "has a variable with a blank in its value, which this systemd does not show: it may be no_proxy";
+            let mend =
+                "`systemctl cat puppet.service`: see that `Environment=` leads no name of a server past puppet-shim";
+            findings.push(Finding::warning("environment", "puppet.service", what, mend));
         }
     }
     if findings.is_empty() {
-        let origins: Vec<_> = environments.iter().map(|environment| environment.origin.as_str()).collect();
+        let origins: Vec<_> = environments.iter().flat_map(Environment::origins).collect();
         let what = format!("no proxy but ours in {}", origins.join(", "));
         findings.push(Finding::ok("environment", "environment", what));
     }
     findings
 }
 
-/// The entry that leads names past the proxy, and these names.
-fn bypassed<'n>(no_proxy: &'n str, endpoints: &[Endpoint]) -> Option<(&'n str, String)> {
-    // This host's own name is judged elsewhere.
-    let others = || endpoints.iter().filter(|endpoint| !endpoint.is_this_host());
-    let entry = others().find_map(|endpoint| exempts(no_proxy, &endpoint.written, endpoint.port))?;
-    let mut names: Vec<&str> = Vec::new();
-    for endpoint in others().filter(|endpoint| exempts(entry, &endpoint.written, endpoint.port).is_some()) {
-        if !names.contains(&endpoint.written.as_str()) {
-            names.push(&endpoint.written);
+/// That a variable leads past.
+fn found(environment: &Environment, name: &'static str, what: String, way: Way) -> Finding {
+    let finding = Finding::problem("environment", name, what, environment.remove(name));
+    finding.unless(way == Way::Past || environment.runs == Runs::Login)
+}
+
+/// Whom the agent asks elsewhere than on this host, whose own name is judged by itself.
+fn others(endpoints: &[Endpoint]) -> impl Iterator<Item = &Endpoint> {
+    endpoints.iter().filter(|endpoint| !endpoint.is_this_host())
+}
+
+fn put<'n>(no_proxy: &'n str, endpoint: &Endpoint) -> Effect<'n> {
+    effect(no_proxy, &endpoint.written, endpoint.port)
+}
+
+/// What is wrong with a `no_proxy` while a proxy leads here; `of`: which it is.
+fn amiss(no_proxy: &str, of: &str, endpoints: &[Endpoint]) -> Option<String> {
+    match others(endpoints).map(|endpoint| put(no_proxy, endpoint)).find(|effect| *effect != Effect::Proxied)? {
+        Effect::Proxied => None,
+        Effect::Fails(entry) => Some(format!(
+            "the entry {entry:?}{of} has no host, and Puppet fails at it (`no implicit conversion of nil into String`)"
+        )),
+        Effect::Past(entry) => {
+            let mut names: Vec<&str> = Vec::new();
+            for endpoint in others(endpoints).filter(|endpoint| put(entry, endpoint) != Effect::Proxied) {
+                if !names.contains(&endpoint.written.as_str()) {
+                    names.push(&endpoint.written);
+                }
+            }
+            Some(format!("the entry {entry}{of} leads {} past puppet-shim", names.join(", ")))
         }
     }
-    Some((entry, names.join(", ")))
-}
-
-/// The entry of a `no_proxy` that matches, as `Puppet::HTTP::Proxy.no_proxy?` does it (`lib/puppet/http/proxy.rb`): the
-/// end of the host, `*` being anything, with the port where the entry has one.
-fn exempts<'n>(no_proxy: &'n str, host: &str, port: u16) -> Option<&'n str> {
-    let with_port = format!("{host}:{port}");
-    no_proxy.split(',').map(str::trim).find(|entry| {
-        let mut parts = entry.split(':');
-        match (parts.next().unwrap_or_default(), parts.next()) {
-            ("", _) => false,
-            (name, Some(port)) => ends_with(&with_port, &format!("{name}:{port}")),
-            (name, None) => ends_with(host, name),
-        }
-    })
-}
-
-/// Whether a text ends with a pattern in which `*` is anything.
-fn ends_with(text: &str, pattern: &str) -> bool {
-    let mut parts = pattern.rsplit('*');
-    let Some(mut rest) = parts.next().and_then(|last| text.strip_suffix(last)) else { return false };
-    for part in parts {
-        let Some(at) = rest.rfind(part) else { return false };
-        rest = &rest[..at];
-    }
-    true
-}
-
-/// The proxy in a variable, as Ruby reads it: what is no URL with a host is none.
-fn url(text: &str) -> Option<Proxy> {
-    let (scheme, rest) = text.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
-    let default = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port.parse().unwrap_or(default)),
-        _ => (address, default),
-    };
-    let host = host.trim_matches(['[', ']']);
-    (!host.is_empty()).then(|| Proxy { host: host.into(), port })
 }
 
 #[cfg(test)]
@@ -285,10 +330,21 @@ mod tests {
         vec![endpoint("server", "puppet.lab.test", 8140), endpoint("ca_server", "puppetca.lab.test", 8141)]
     }
 
-    fn judged(settings: &[(&'static str, &'static str)], listen: &[&str], hosts: &str) -> (Way, Vec<Finding>) {
+    fn judged_where(
+        settings: &[(&'static str, &'static str)],
+        listen: &[&str],
+        hosts: &str,
+        environments: &[Environment],
+        set_up: SetUp,
+    ) -> (Way, Vec<Finding>) {
         let listeners: Vec<_> = listen.iter().map(|text| text.parse().unwrap()).collect();
         let hosts = HostsFile::parse(hosts);
-        judge(&settings.iter().copied().collect(), &endpoints(), Here { listeners: &listeners, hosts: &hosts })
+        let here = Here { listeners: &listeners, hosts: &hosts };
+        judge(&settings.iter().copied().collect(), &endpoints(), environments, here, set_up)
+    }
+
+    fn judged(settings: &[(&'static str, &'static str)], listen: &[&str], hosts: &str) -> (Way, Vec<Finding>) {
+        judged_where(settings, listen, hosts, &[], SetUp::Never)
     }
 
     #[test]
@@ -300,14 +356,64 @@ mod tests {
             ("::1", "8139", "other.test", Verdict::Ok, "way in"),
             ("127.0.0.1", "3128", NO_PROXY, Verdict::Problem, "http_proxy_host"),
             ("127.0.0.2", "8139", NO_PROXY, Verdict::Problem, "http_proxy_host"),
-            ("proxy.lab.test", "8139", NO_PROXY, Verdict::Problem, "http_proxy_host"),
+            ("proxy.lab.test", "8139", NO_PROXY, Verdict::Warning, "http_proxy_host"),
             ("127.0.0.1", "8139", "localhost,.lab.test", Verdict::Problem, "no_proxy"),
+            ("127.0.0.1", "8139", "localhost,,x", Verdict::Problem, "no_proxy"),
         ] {
             let settings = [("http_proxy_host", host), ("http_proxy_port", port), ("no_proxy", no_proxy)];
             let (_, findings) = judged(&settings, &listen, "");
             let [finding] = &findings[..] else { panic!("{findings:?}") };
             assert_eq!((finding.verdict, finding.subject.as_str()), (verdict, subject), "{host} {port} {no_proxy}");
         }
+    }
+
+    /// What leads past is a fault where the agent has been sent here.
+    #[test]
+    fn past_before_setup_and_after_it() {
+        let foreign = [("http_proxy_host", "proxy.lab.test"), ("http_proxy_port", "3128")];
+        let elsewhere = "127.0.1.1 puppet.lab.test";
+        for (settings, hosts) in [(&[][..], ""), (&foreign[..], ""), (&[][..], elsewhere)] {
+            let complaint = |set_up| {
+                let (way, findings) = judged_where(settings, &["127.0.0.1:8139"], hosts, &[], set_up);
+                assert_eq!((way, findings.len()), (Way::Past, 1), "{findings:?}");
+                (findings[0].verdict, findings[0].mend.clone().unwrap())
+            };
+            let (verdict, mend) = complaint(SetUp::Never);
+            assert_eq!(verdict, Verdict::Warning);
+            assert!(mend.starts_with("`puppet-shim setup --mode proxy --apply`"), "{mend}");
+            let (verdict, mend) = complaint(SetUp::Done(Some(Mode::Port)));
+            assert_eq!(verdict, Verdict::Problem);
+            assert!(mend.starts_with("`puppet-shim setup --mode port --apply`"), "{mend}");
+            assert_eq!(complaint(SetUp::Done(None)).0, Verdict::Problem);
+        }
+        let (_, findings) = judged_where(&foreign, &["127.0.0.1:8139"], "", &[], SetUp::Done(Some(Mode::Alias)));
+        let mend = findings[0].mend.as_ref().unwrap();
+        assert!(
+            mend.starts_with("`puppet-shim setup --undo`, then `puppet-shim setup --mode proxy --apply`"),
+            "{mend}"
+        );
+    }
+
+    #[test]
+    fn by_the_environment_alone() {
+        let with = |set: &[Runs]| {
+            let text = "HTTP_PROXY=http://127.0.0.1:8139";
+            let environments: Vec<_> = set.iter().map(|runs| Environment::of_file(*runs, "FILE", text)).collect();
+            let (way, mut findings) = judged_where(&[], &["127.0.0.1:8139"], "", &environments, SetUp::Never);
+            assert_eq!(findings.len(), 1, "{findings:?}");
+            let finding = findings.remove(0);
+            (way, finding.verdict, finding.what)
+        };
+        let (way, verdict, what) = with(&[Runs::Service, Runs::Own]);
+        assert_eq!((way, verdict), (Way::Proxy, Verdict::Ok));
+        assert_eq!(what, "proxy mode, by HTTP_PROXY 127.0.0.1:8139 in FILE");
+        let (way, verdict, what) = with(&[Runs::Service]);
+        assert_eq!((way, verdict), (Way::Proxy, Verdict::Warning));
+        assert!(what.ends_with("runs from elsewhere go past puppet-shim"), "{what}");
+        let (way, verdict, what) = with(&[Runs::Own]);
+        assert_eq!((way, verdict), (Way::Proxy, Verdict::Warning));
+        assert!(what.ends_with("and the agent's service goes past puppet-shim"), "{what}");
+        assert_eq!(with(&[]).0, Way::Past);
     }
 
     #[test]
@@ -324,21 +430,28 @@ mod tests {
         let listeners = listen.map(|text| text.parse().unwrap());
         let one_for_all = ["server", "ca_server"].map(|setting| endpoint(setting, "puppet.lab.test", 8140));
         let here = Here { listeners: &listeners, hosts: &hosts };
-        let (way, findings) = judge(&Settings::default(), &one_for_all, here);
+        let (way, findings) = judge(&Settings::default(), &one_for_all, &[], here, SetUp::Never);
         assert_eq!((way, findings.len(), findings[0].verdict), (Way::Past, 1, Verdict::Warning), "a server's own host");
         assert!(findings[0].what.contains("leads puppet.lab.test to 127.0.1.1:8140"), "{findings:?}");
         let (way, findings) = judged(&[], &listen, "192.0.2.1 puppet.lab.test");
         assert_eq!((way, findings[0].verdict), (Way::Past, Verdict::Warning));
     }
 
-    #[test]
-    fn the_environment_goes_first() {
+    /// What is said of one environment, made by this text.
+    fn judged_in(runs: Runs, text: &str, way: Way, settings: &[(&'static str, &'static str)]) -> Finding {
         let listeners = ["127.0.0.1:8139".parse().unwrap()];
         let here = Here { listeners: &listeners, hosts: &HostsFile::default() };
-        let judged = |text: &str, way| {
-            let environment = Environment::file("/etc/default/puppet", text);
-            judge_environment(&[environment], way, &endpoints(), here)[0].clone()
-        };
+        let environment = Environment::of_file(runs, "/etc/default/puppet", text);
+        let settings = settings.iter().copied().collect();
+        let mut findings = judge_environment(&[environment], way, &settings, &endpoints(), here);
+        assert!(!format!("{findings:?}").contains("secret"), "{findings:?}");
+        findings.remove(0)
+    }
+
+    const OURS: [(&str, &str); 2] = [("http_proxy_host", "127.0.0.1"), ("http_proxy_port", "8139")];
+
+    #[test]
+    fn the_environment_goes_first() {
         for (text, way, verdict) in [
             ("", Way::Proxy, Verdict::Ok),
             ("http_proxy=http://127.0.0.1:8139/", Way::Proxy, Verdict::Ok),
@@ -346,51 +459,73 @@ mod tests {
             ("http_proxy=proxy:3128", Way::Proxy, Verdict::Ok),
             ("http_proxy=http://user:secret@proxy:3128/secret", Way::Proxy, Verdict::Problem),
             ("HTTP_PROXY=http://proxy", Way::Alias, Verdict::Problem),
+            ("HTTP_PROXY=http://proxy\nno_proxy=puppet.lab.test", Way::Alias, Verdict::Problem),
+            ("HTTP_PROXY=http://proxy\nno_proxy=.lab.test", Way::Alias, Verdict::Ok),
             ("HTTP_PROXY=http://proxy", Way::Past, Verdict::Warning),
             ("http_proxy=\nHTTP_PROXY=http://proxy", Way::Proxy, Verdict::Ok),
             ("no_proxy=lab.test", Way::Proxy, Verdict::Problem),
+            ("no_proxy=localhost,,x", Way::Proxy, Verdict::Problem),
+            ("no_proxy=\nNO_PROXY=lab.test", Way::Proxy, Verdict::Ok),
             ("no_proxy=lab.test", Way::Alias, Verdict::Ok),
         ] {
-            let finding = judged(text, way);
+            let settings = if way == Way::Proxy { &OURS[..] } else { &[] };
+            let finding = judged_in(Runs::Service, text, way, settings);
             assert_eq!(finding.verdict, verdict, "{text} {way:?}: {finding:?}");
-            assert!(!format!("{finding:?}").contains("secret"), "{finding:?}");
             if verdict != Verdict::Ok {
                 assert!(finding.mend.unwrap().contains("/etc/default/puppet"));
             }
         }
     }
 
-    /// What `Puppet::HTTP::Proxy.no_proxy?` of Puppet 7.23 says to each of these.
+    /// The setting counts where the environment has no `no_proxy`, and is told of once.
     #[test]
-    fn no_proxy_as_puppet_does() {
-        for (no_proxy, expected) in [
-            ("lab.test", true),
-            (".lab.test", true),
-            ("*.lab.test", true),
-            ("t", true),
-            ("other.test , uppet.lab.test", true),
-            ("puppet.lab.test:8140", true),
-            ("*:8140", true),
-            ("pup*test", true),
-            ("p*b.t*t", true),
-            ("PUPPET.lab.test", false),
-            ("puppet.lab.test:443", false),
-            ("puppet.lab", false),
-            ("*.other.test", false),
-            ("t*x*test", false),
-            ("", false),
-        ] {
-            assert_eq!(exempts(no_proxy, "puppet.lab.test", 8140).is_some(), expected, "{no_proxy}");
+    fn the_setting_of_who_comes_by_the_environment() {
+        let here = "http_proxy=http://127.0.0.1:8139";
+        let past = ("no_proxy", ".lab.test");
+        let found = judged_in(Runs::Service, here, Way::Proxy, &[past]);
+        assert_eq!((found.verdict, found.subject.as_str()), (Verdict::Problem, "no_proxy"));
+        let found = judged_in(Runs::Service, here, Way::Proxy, &[OURS[0], OURS[1], past]);
+        assert_eq!(found.verdict, Verdict::Ok);
+        let found = judged_in(Runs::Service, &format!("{here}\nno_proxy=x"), Way::Proxy, &[past]);
+        assert_eq!(found.verdict, Verdict::Ok);
+    }
+
+    /// The service does not read it, and others need it.
+    #[test]
+    fn everybodys_proxy() {
+        for text in ["http_proxy=http://proxy", "NO_PROXY=lab.test"] {
+            let finding = judged_in(Runs::Login, text, Way::Proxy, &OURS);
+            assert_eq!(finding.verdict, Verdict::Warning, "{finding:?}");
+            let mend = finding.mend.unwrap();
+            assert!(
+                mend.contains("`env -u http_proxy -u HTTP_PROXY -u no_proxy -u NO_PROXY puppet agent --test`"),
+                "{mend}"
+            );
         }
+        let what = judged_in(Runs::Login, "http_proxy=http://proxy", Way::Proxy, &OURS).what;
+        assert!(what.contains("runs from a login or cron") && what.contains("the service's do not"), "{what}");
+
+        // Of who has logged in it is told once.
+        let listeners = ["127.0.0.1:8139".parse().unwrap()];
+        let here = Here { listeners: &listeners, hosts: &HostsFile::default() };
+        let count = |own: &str, login: &str| {
+            let environments = [Environment::of_file(Runs::Own, "", own), Environment::of_file(Runs::Login, "", login)];
+            let settings = OURS.into_iter().collect();
+            let findings = judge_environment(&environments, Way::Proxy, &settings, &endpoints(), here);
+            findings.into_iter().map(|finding| finding.verdict).collect::<Vec<_>>()
+        };
+        let proxy = "http_proxy=http://proxy\nno_proxy=lab.test";
+        assert_eq!(count(proxy, proxy), [Verdict::Warning]);
+        assert_eq!(count("http_proxy=http://other", proxy), [Verdict::Problem, Verdict::Warning]);
     }
 
     #[test]
-    fn proxies_in_variables() {
-        let proxy = |text: &str| url(text).map(|proxy| proxy.to_string());
-        assert_eq!(proxy("http://proxy.test:3128/").as_deref(), Some("proxy.test:3128"));
-        assert_eq!(proxy("http://u:p@[::1]:8139").as_deref(), Some("[::1]:8139"));
-        assert_eq!(proxy("http://[::1]").as_deref(), Some("[::1]:80"));
-        assert_eq!(proxy("proxy.test:3128"), None);
-        assert_eq!(proxy("http:///x"), None);
+    fn what_systemd_does_not_show() {
+        let mut environment = Environment::of_file(Runs::Service, "puppet.service", "");
+        environment.unshown = 1;
+        let here = Here { listeners: &[], hosts: &HostsFile::default() };
+        let findings = judge_environment(&[environment], Way::Past, &Settings::default(), &endpoints(), here);
+        assert_eq!((findings.len(), findings[0].verdict), (1, Verdict::Warning));
+        assert!(findings[0].mend.as_ref().unwrap().starts_with("`systemctl cat puppet.service`"));
     }
 }

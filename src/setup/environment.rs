@@ -1,20 +1,18 @@
 //! Variables of the agent's environment that go before its settings.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Those that Puppet heeds (`lib/puppet/http/proxy.rb`), in both spellings.
-const VARIABLES: [&str; 2] = ["http_proxy", "no_proxy"];
+use crate::puppet::environment::Variables;
 
-/// One that is set.
+/// One that is set, and that Puppet heeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
     /// The file that sets it; `None`: the environment of this command.
     pub file: Option<PathBuf>,
     /// Its name, as written.
     pub name: String,
-    /// What it is set to.
+    /// Of `no_proxy` its value, of `http_proxy` the proxy alone: a password may be in the rest.
     pub value: String,
 }
 
@@ -32,41 +30,41 @@ impl Variable {
 
 /// Those that are set for this command, and in these files, which the agent's service reads.
 pub fn look(files: &[PathBuf]) -> Vec<Variable> {
-    let mut found: Vec<_> = env::vars()
-        .filter(|(name, value)| is_one(name) && !value.is_empty())
-        .map(|(name, value)| Variable { file: None, name, value })
-        .collect();
+    let mut found = heeded(None, &Variables::own());
     for file in files {
-        found.extend(fs::read_to_string(file).map(|text| read(file, &text)).unwrap_or_default());
+        let text = fs::read_to_string(file).unwrap_or_default();
+        found.extend(heeded(Some(file), &Variables::of_service(&text)));
     }
     found
 }
 
-/// `NAME=VALUE` lines, as a shell and systemd's `EnvironmentFile=` both have them.
-fn read(file: &Path, text: &str) -> Vec<Variable> {
-    let assignment = |line: &str| {
-        let line = line.trim();
-        let (name, value) = line.strip_prefix("export ").unwrap_or(line).trim_start().split_once('=')?;
-        let value = value.trim().trim_matches(['"', '\'']);
-        let one = || Variable { file: Some(file.to_owned()), name: name.to_owned(), value: value.to_owned() };
-        (is_one(name) && !value.is_empty()).then(one)
-    };
-    text.lines().filter_map(assignment).collect()
-}
-
-fn is_one(name: &str) -> bool {
-    VARIABLES.iter().any(|one| name == *one || name == one.to_ascii_uppercase())
+/// What Puppet takes from among these before its settings.
+fn heeded(file: Option<&Path>, variables: &Variables) -> Vec<Variable> {
+    let proxy = variables.http_proxy().map(|(name, proxy)| (name, proxy.to_string()));
+    let no_proxy = variables.no_proxy().map(|(name, value)| (name, value.to_owned()));
+    let variable =
+        |(name, value): (&str, String)| Variable { file: file.map(Path::to_owned), name: name.into(), value };
+    [proxy, no_proxy].into_iter().flatten().map(variable).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn found(text: &str) -> Vec<(String, String)> {
+        let found = heeded(Some(Path::new("/etc/default/puppet")), &Variables::of_service(text));
+        assert!(found.iter().all(|one| one.place() == "/etc/default/puppet"));
+        found.into_iter().map(|one| (one.name, one.value)).collect()
+    }
+
     #[test]
-    fn reads_assignments() {
-        let text = "# HTTP_PROXY=http://a:1\nHTTP_PROXY=\"http://b:2\"\n export no_proxy='.example.com'\nhttps_proxy=x\nhttp_proxy=\nHttp_Proxy=y\n";
-        let found = read(Path::new("/etc/default/puppet"), text);
-        let found: Vec<_> = found.iter().map(|one| (one.name.as_str(), one.value.as_str())).collect();
-        assert_eq!(found, [("HTTP_PROXY", "http://b:2"), ("no_proxy", ".example.com")]);
+    fn what_counts() {
+        let both = found("HTTP_PROXY=\"http://u:secret@b:2\"\nNO_PROXY=a\nno_proxy='.example.com'\nhttps_proxy=x\n");
+        assert_eq!(both, [("HTTP_PROXY", "b:2"), ("no_proxy", ".example.com")].map(|(n, v)| (n.into(), v.into())));
+        // An empty one is set, and hides the other.
+        let empty = found("http_proxy=\nHTTP_PROXY=http://b:2\nno_proxy=\nNO_PROXY=example.com\n");
+        assert_eq!(empty, [("no_proxy".to_owned(), String::new())]);
+        // To systemd that is no variable.
+        assert_eq!(found("export http_proxy=http://b:2\n"), []);
     }
 }

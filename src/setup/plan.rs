@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use super::configuration::Wanted;
 use super::facts::{Facts, Port};
 use super::names::{self, Address};
-use super::{Mode, hosts, no_proxy, puppet_conf};
+use super::{Mode, hosts, puppet_conf};
 use crate::config::{Config, Foreign};
 use crate::discovery::Source;
 use crate::host::{Host, HostPort};
+use crate::no_proxy::{Effect, effect};
 use crate::puppet::Settings;
 use crate::role::{Role, Table};
 
@@ -172,23 +173,24 @@ impl Plan {
     }
 
     fn look_at_no_proxy(&mut self, facts: &Facts, asked: &[Address]) {
-        let covered = |no_proxy: &str| {
-            let of = |address: &Address| {
-                let entry = no_proxy::covers(no_proxy, &address.host.to_string(), address.port)?;
-                Some((entry.to_owned(), address.host.clone()))
-            };
-            asked.iter().find_map(of)
+        let amiss = |no_proxy: &str| {
+            asked.iter().find_map(|Address { host, port, .. }| match effect(no_proxy, &host.to_string(), *port) {
+                Effect::Proxied => None,
+                Effect::Past(entry) => {
+                    Some((format!("{entry:?}"), format!("takes connections to {host} past every proxy")))
+                }
+                Effect::Fails(entry) => Some((format!("an entry without a host, {entry:?}"), "Puppet fails at".into())),
+            })
         };
-        if let Some((entry, name)) = facts.agent.get("no_proxy").and_then(covered) {
+        if let Some((entry, does)) = facts.agent.get("no_proxy").and_then(amiss) {
             self.refusals.push(format!(
-                "no_proxy in puppet.conf has {entry:?}, which takes connections to {name} past every proxy; leave it out \
-                 (puppet config set no_proxy …), or use --mode alias"
+                "no_proxy in puppet.conf has {entry}, which {does}; leave it out (puppet config set no_proxy …), or use --mode alias"
             ));
         }
         for variable in facts.environment.iter().filter(|variable| variable.is("no_proxy")) {
-            if let Some((entry, name)) = covered(&variable.value) {
+            if let Some((entry, does)) = amiss(&variable.value) {
                 self.warnings.push(format!(
-                    "{} in {} has {entry:?}: an agent that has it in its environment goes past puppet-shim to {name}",
+                    "{} in {} has {entry}, which {does}: that holds for an agent with it in its environment",
                     variable.name,
                     variable.place()
                 ));

@@ -21,11 +21,15 @@ use super::server::Server;
 /// Debian's.
 const PUPPET: &str = "/usr/bin/puppet";
 
-/// In a mount namespace of its own: another hosts file, and none of this machine's environment files.
+/// The files from which variables come, `/etc/environment` and those of the agent's service.
+const VARIABLES: [&str; 4] =
+    ["etc/environment", "etc/default/puppet", "etc/sysconfig/puppet", "etc/sysconfig/puppetagent"];
+
+/// In a mount namespace of its own: another hosts file, and none of this machine's files with variables.
 const SCRIPT: &str = "
 mount --bind \"$FOLDER/hosts\" /etc/hosts &&
-for file in /etc/environment /etc/default/puppet /etc/sysconfig/puppet /etc/sysconfig/puppetagent; do
-    if [ -e \"$file\" ]; then mount --bind \"$FOLDER/environment\" \"$file\" || exit 99; fi
+for file in $VARIABLES; do
+    if [ -e \"/$file\" ]; then mount --bind \"$FOLDER/$file\" \"/$file\" || exit 99; fi
 done &&
 exec \"$0\" \"$@\"
 ";
@@ -98,7 +102,11 @@ impl Patient {
         fs::write(file("ca.pem"), pki.ca_pem()).unwrap();
         fs::write(file("host.pem"), pki.pem(&[fqdn("agent01")]).certificate).unwrap();
         fs::write(file("hosts"), "127.0.0.1 localhost\n").unwrap();
-        fs::write(file("environment"), "").unwrap();
+        for variables in VARIABLES {
+            let path = folder.path().join(variables);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
         let settings = [
             ("server", fqdn("puppet")),
             ("ca_server", fqdn("puppetca")),
@@ -170,13 +178,31 @@ certificates.ca_file = \"{}\"
 
     /// Has `systemctl` show this.
     pub fn systemd(&self, shown: &str) {
-        let shown = format!("#!/bin/sh\ncat <<'END'\n{shown}\nEND\n");
+        let version = "[ \"$1\" = --version ] && echo 'systemd 252 (252)' && exit";
+        let shown = format!("#!/bin/sh\n{version}\ncat <<'END'\n{shown}\nEND\n");
         executable(&self.file("bin/systemctl"), &shown);
     }
 
-    /// A file of the host's: `ca.pem`, `host.pem`, `hosts`, `environment`.
+    /// Writes variables to a file of the host's, `/etc/environment` or `/etc/default/puppet`.
+    pub fn set_variables(&self, file: &str, text: &str) {
+        assert!(fs::exists(file).unwrap(), "this test needs {file}, which is to be replaced");
+        fs::write(self.file(&file[1..]), text).unwrap();
+    }
+
+    /// Has `puppet-shim setup` been at work, with this mode.
+    pub fn set_up(&self, mode: &str) {
+        let record = format!(r#"{{"version":1,"mode":"{mode}","is_done":true,"changes":[]}}"#);
+        fs::write(self.host.state().join("setup.json"), record).unwrap();
+    }
+
+    /// A file of the host's: `ca.pem`, `host.pem`, `hosts`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The state directory.
+    pub fn state_directory(&self) -> PathBuf {
+        self.host.state()
     }
 
     /// The state directory, as a list of names and contents.
@@ -219,6 +245,7 @@ certificates.ca_file = \"{}\"
         let path = std::env::var("PATH").unwrap();
         command.env("PATH", format!("{}:{path}", self.file("bin").display()));
         command.env("FOLDER", self.folder.path()).env("PUPPET_SHIM_PUPPET", self.file("puppet")).env("LANG", "C.UTF-8");
+        command.env("VARIABLES", VARIABLES.join(" "));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -458,6 +458,8 @@ fn what_goes_past_every_proxy() {
         assert!(why.contains(&format!("takes connections to {name} past every proxy")), "{why}");
     }
     good(Mode::Alias, &site_with(&[("no_proxy", ".example.com")]));
+    let why = refusal(Mode::Proxy, &site_with(&[("no_proxy", "localhost,,x")]));
+    assert!(why.contains("no_proxy in puppet.conf has an entry without a host, \"\", which Puppet fails at"), "{why}");
 }
 
 #[test]
