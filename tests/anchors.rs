@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use puppet_shim::config::{Dnssec, Nameserver, Transport};
+use support::clock::let_time_pass;
 use support::knot::{Knot, Zone};
 use support::odd_dns::{Odd, OddDns};
 use support::pki::Pki;
@@ -50,13 +51,6 @@ async fn refusal(bare: &Bare) -> String {
     let answer = ask(bare.shim(), "puppet:8140").await;
     let Answer::Refused(502 | 503, reason) = answer else { panic!("{answer:?}") };
     reason
-}
-
-/// The clock is moved; the sockets are real.
-async fn let_time_pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
 }
 
 /// A file with the keys of these zones.

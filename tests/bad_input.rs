@@ -31,7 +31,7 @@ const LATE: Duration = Duration::from_secs(3);
 const LIMIT: usize = 1024;
 
 async fn shim() -> Bare {
-    Bare::with(|config| {
+    Bare::slow(|config| {
         config.timeouts.sniff = DEADLINE;
         config.limits.hello = LIMIT;
     })
@@ -104,7 +104,7 @@ async fn garbage_longer_than_is_read_is_answered_all_the_same() {
 
 #[tokio::test]
 async fn a_browser_where_there_is_no_page() {
-    let bare = Bare::with(|config| config.status.page = false).await;
+    let bare = Bare::slow(|config| config.status.page = false).await;
     let (reason, _) = status(&bare, b"GET / HTTP/1.1\r\nHost: localhost:8139\r\n\r\n", 404).await;
     assert_eq!(
         reason,
@@ -257,7 +257,7 @@ async fn a_hello_that_drips_is_given_up_at_the_same_deadline() {
 async fn a_hello_that_is_merely_slow_is_carried() {
     let server = Raw::start().await;
     let address = server.address();
-    let bare = Bare::with(|config| {
+    let bare = Bare::slow(|config| {
         config.domain = Some("example.test".into());
         config.limits.hello = LIMIT;
         let compile = role(config, "compile");

@@ -8,8 +8,11 @@
 
 mod support;
 
+use std::time::Duration;
+
 use puppet_shim::config::StaticServer;
 use puppet_shim::host::Host;
+use support::clock::let_time_pass;
 use support::shim::{Bare, role};
 use support::tcp::{Answer, Named, ask};
 
@@ -108,15 +111,13 @@ async fn the_bounds_are_those_of_the_role_that_asks() {
 #[tokio::test]
 async fn a_name_that_leads_to_loopback_is_refused() {
     let server = Named::start("server").await;
-    let bare = Bare::with(|config| config.dns.allow_loopback = false).await;
+    let bare = Bare::slow(|config| config.dns.allow_loopback = false).await;
     let port = server.address().port();
     for ip in [server.address().ip(), "::ffff:127.0.0.1".parse().unwrap(), "0.0.0.0".parse().unwrap()] {
         let target = format!("a{}.lab.test", ip.to_string().replace([':', '.'], "-"));
         bare.dns.set_addresses(&target, 60, &[ip]).await;
         bare.dns.set_srv("_x-puppet-report._tcp.lab.test", 5, &[(0, 0, port, &target)]).await;
-        tokio::time::pause();
-        tokio::time::advance(std::time::Duration::from_secs(5)).await;
-        tokio::time::resume();
+        let_time_pass(Duration::from_secs(5)).await;
         let Answer::Refused(502, reason) = ask(bare.shim(), "puppetreport:8140").await else { panic!("reached it") };
         let why = "which allow_loopback = true under [dns] would allow";
         assert!(

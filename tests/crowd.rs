@@ -5,8 +5,7 @@
 //! servers go by names of their own, and what one has found out the others do not know.
 //!
 //! Shim, DNS, servers and agents share one thread, and most of its time goes into their handshakes. That is the test's
-//! doing, so the clock is paused: it stands still while anybody has something to do. While nobody has, it goes no faster
-//! than the host's own: what the kernel is about to deliver on a busy machine must not look like hours of silence.
+//! doing, so the clock is slow, see [`support::clock`].
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -20,6 +19,7 @@ use puppet_shim::config::{Balance, Config, RoleConfig};
 use puppet_shim::role::Role;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::client::{Agent, Failure};
+use support::clock::Slow;
 use support::dns::Srv;
 use support::lab::{TTL, fqdn};
 use support::shim::any_port;
@@ -33,8 +33,6 @@ const CROWD: usize = 1000;
 const ROLES: usize = 50;
 /// Each connection is four sockets of this process, and eight more while it is undecided.
 const DESCRIPTORS: u64 = 16 * 1024;
-/// The clock goes on by so much at a time.
-const STEP: Duration = Duration::from_millis(5);
 /// Longer than the shim's own budget.
 const NEVER: Duration = Duration::from_secs(60);
 /// Four of the servers are silent, and whoever meets all of them first has another one started after 1.75 s. Longer than
@@ -90,17 +88,10 @@ async fn announce(site: &Site) {
 fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_some_and(|current| current < DESCRIPTORS) {
-        assert!(maximum.is_none_or(|most| most >= DESCRIPTORS), "no more than {maximum:?} descriptors: `ulimit -Hn`");
-        setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum }).unwrap();
-    }
-}
-
-/// Keeps the paused clock from running ahead of the host's: it does not go on while something blocks.
-async fn keep_pace() {
-    loop {
-        #[allow(clippy::disallowed_methods, reason = "it is the kernel's time that is to pass, on another thread")]
-        tokio::task::spawn_blocking(|| std::thread::sleep(STEP)).await.unwrap();
-        tokio::time::sleep(STEP).await;
+        let limit = Rlimit { current: Some(DESCRIPTORS), maximum: maximum.map(|most| most.max(DESCRIPTORS)) };
+        // Above the maximum only root gets.
+        setrlimit(Resource::Nofile, limit)
+            .unwrap_or_else(|error| panic!("{maximum:?} descriptors, `ulimit -Hn`: {error}"));
     }
 }
 
@@ -130,8 +121,7 @@ async fn nobody_of_a_crowd_is_lost() {
     announce(&site).await;
     let shim = site.shim(true, configure).await;
     let all = Arc::new(Barrier::new(CROWD));
-    tokio::time::pause();
-    let pace = tokio::spawn(keep_pace());
+    let clock = Slow::start();
     let began = Instant::now();
     let come = |n: usize| come(site.agent(&shim, Mode::ALL[n % 2]), names[n / 2 % ROLES].clone(), all.clone());
     let coming: Vec<_> = (0..CROWD).map(|n| tokio::spawn(come(n))).collect();
@@ -140,7 +130,7 @@ async fn nobody_of_a_crowd_is_lost() {
         answers.push(timeout(NEVER, one).await.expect("it hangs").unwrap());
     }
     let took = began.elapsed();
-    pace.abort();
+    drop(clock);
     assert!(took < LONGEST, "the last of them took {took:?}");
 
     let lost: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();

@@ -1,4 +1,4 @@
-//! A stop where nobody takes the tunnels over: each is closed once that harms nobody, and the clock is paused to see when.
+//! A stop where nobody takes the tunnels over: each is closed once that harms nobody, and the clock is slow to see when.
 //!
 //! A close of the shim's is abrupt. Less than 4 s after an answer the agent's next request fails by it, and while a
 //! request is under way the whole run may.
@@ -13,16 +13,20 @@ use std::time::Duration;
 use puppet_shim::config::{Config, StaticServer};
 use puppet_shim::host::Host;
 use rustix::process::Signal;
+use support::clock::Slow;
 use support::command::{self, ending};
 use support::eventually;
 use support::shim::{Bare, role};
 use support::tcp::{Raw, begin, tunnel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, pause};
+use tokio::time::Instant;
 
 const COMPILE: &str = "puppet:8140";
 const CA: &str = "puppetca:8140";
+
+/// The clock goes so many times as fast as the host's while nobody has anything to do.
+const TIMES: u32 = 30;
 
 /// A shim whose one server is this one, whatever the role.
 async fn shim_for(server: &Raw, adjust: impl FnOnce(&mut Config)) -> Bare {
@@ -50,22 +54,22 @@ async fn open(bare: &Bare, server: &Raw, target: &str, answered: bool) -> (TcpSt
     (client, upstream)
 }
 
-/// When both sides see the end; the clock runs as fast as it can.
+/// When both sides see the end, in seconds.
 async fn closed_after((mut client, mut upstream): (TcpStream, TcpStream), since: Instant) -> u64 {
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0);
-    // The last word was a moment before the clock stood still.
+    // The last word was a moment before the stop.
     (since.elapsed() + Duration::from_millis(500)).as_secs()
 }
 
 #[tokio::test]
 async fn each_is_closed_when_that_harms_nobody() {
+    let _clock = Slow::by(TIMES);
     let server = Raw::start().await;
     let mut bare = shim_for(&server, |config| config.timeouts.drain = Duration::from_secs(60)).await;
     let answered = open(&bare, &server, COMPILE, true).await;
     let asking = open(&bare, &server, COMPILE, false).await;
     let first_run = open(&bare, &server, CA, true).await;
-    pause();
     let since = Instant::now();
     bare.begin_to_stop().await;
     let (answered, first_run, asking) =
@@ -81,10 +85,10 @@ async fn each_is_closed_when_that_harms_nobody() {
 /// The request that is under way is answered, and the connection closed behind that.
 #[tokio::test]
 async fn what_is_said_meanwhile_is_carried() {
+    let _clock = Slow::by(TIMES);
     let server = Raw::start().await;
     let mut bare = shim_for(&server, |_| ()).await;
     let (mut client, mut upstream) = open(&bare, &server, COMPILE, false).await;
-    pause();
     let since = Instant::now();
     bare.begin_to_stop().await;
     tokio::time::sleep(Duration::from_secs(300)).await;
@@ -105,10 +109,10 @@ async fn what_is_said_meanwhile_is_carried() {
 /// The server's own close is what is waited for, and ends it.
 #[tokio::test]
 async fn the_last_tunnels_end_ends_the_stop() {
+    let _clock = Slow::by(TIMES);
     let server = Raw::start().await;
     let mut bare = shim_for(&server, |_| ()).await;
     let (client, upstream) = open(&bare, &server, COMPILE, false).await;
-    pause();
     let since = Instant::now();
     bare.begin_to_stop().await;
     tokio::time::sleep(Duration::from_secs(30)).await;
@@ -119,10 +123,10 @@ async fn the_last_tunnels_end_ends_the_stop() {
 
 #[tokio::test]
 async fn without_a_limit_to_wait_for_it_ends_at_once() {
+    let _clock = Slow::by(TIMES);
     let server = Raw::start().await;
     let mut bare = shim_for(&server, |config| config.timeouts.drain = Duration::ZERO).await;
     let asking = open(&bare, &server, COMPILE, false).await;
-    pause();
     let since = Instant::now();
     bare.begin_to_stop().await;
     assert_eq!(closed_after(asking, since).await, 0);

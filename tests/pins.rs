@@ -1,7 +1,7 @@
 //! An agent's run stays with one server, for as long as that server is well; and who failed is used again.
 //!
-//! Plugins of one environment and a catalog of another are a broken run. The clock is paused, so that minutes of
-//! silence cost nothing.
+//! Plugins of one environment and a catalog of another are a broken run. The clock is slow, and minutes of silence
+//! are jumped over.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -13,12 +13,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use puppet_shim::config::Config;
+use support::clock::Slow;
 use support::fault::Fault;
 use support::shim::{Bare, Shim};
 use support::site::{ASKED, Ill, Mode, Site};
 use support::tcp::{Answer, Named, ask, tunnel};
 use tokio::time::{Instant, advance, sleep};
 
+/// Milliseconds by which a wait may be off: what the kernel needs to deliver on a busy machine is in it.
+const CLOSE: u64 = 20;
 /// `timeouts.pin` here.
 const PIN: Duration = Duration::from_secs(60);
 /// A run may take no longer (Puppet's `runtimeout`).
@@ -36,7 +39,6 @@ async fn site(servers: &[SocketAddr], priority: impl Fn(u16) -> u16) -> Bare {
         records.push((priority(n), 1, address.port(), name.as_str()));
     }
     bare.dns.set_srv("_x-puppet._tcp.lab.test", 60, &records).await;
-    tokio::time::pause();
     bare
 }
 
@@ -61,6 +63,7 @@ async fn who(bare: &Bare, name: &str) -> String {
 /// Roles that have the same records are one run's, whichever comes first; the next run draws anew.
 #[tokio::test]
 async fn plugins_and_catalog_come_from_one_server() {
+    let _clock = Slow::start();
     let servers = servers::<4>().await;
     let bare = site(&servers.each_ref().map(Named::address), |_| 0).await;
     let mut chosen = HashSet::new();
@@ -80,6 +83,7 @@ async fn plugins_and_catalog_come_from_one_server() {
 /// Whatever its priority: a run that has begun elsewhere goes on there, until nothing has been heard of it for long.
 #[tokio::test]
 async fn a_pin_falls_with_its_server_and_lapses_in_silence() {
+    let _clock = Slow::start();
     let [one, two, three] = servers::<3>().await;
     let bare = site(&[one.address(), two.address(), three.address()], |n| n).await;
     assert_eq!(who(&bare, "puppet").await, "0");
@@ -100,6 +104,7 @@ async fn a_pin_falls_with_its_server_and_lapses_in_silence() {
 /// A host that is never silent for long enough is not kept from its first server for ever.
 #[tokio::test]
 async fn a_pin_that_is_in_use_all_the_time_ends_too() {
+    let _clock = Slow::start();
     let [one, two] = servers::<2>().await;
     let bare = site(&[one.address(), two.address()], |n| n).await;
     let address = one.address();
@@ -118,6 +123,7 @@ async fn a_pin_that_is_in_use_all_the_time_ends_too() {
 /// A catalog may compile for longer than a pin lasts.
 #[tokio::test]
 async fn a_tunnel_that_is_open_holds_the_pin() {
+    let _clock = Slow::start();
     let [one, two] = [support::tcp::Raw::start().await, support::tcp::Raw::start().await];
     let bare = site(&[one.address(), two.address()], |_| 0).await;
     let mut client = tunnel(bare.shim(), "puppet:8140").await;
@@ -138,7 +144,6 @@ async fn a_tunnel_that_is_open_holds_the_pin() {
 async fn ill_site(ill: Ill) -> (Site, Shim) {
     let site = Site::start(&[Some(ill), None]).await;
     site.announce(&[0, 1]).await;
-    tokio::time::pause();
     let shim = site.shim(false, |config: &mut Config| config.timeouts.pin = Duration::ZERO).await;
     (site, shim)
 }
@@ -153,6 +158,7 @@ async fn get(site: &Site, shim: &Shim) -> (usize, u64) {
 
 #[tokio::test]
 async fn whoever_is_well_again_is_used_again() {
+    let _clock = Slow::start();
     let ills = [Ill::Refused, Ill::Mute, Ill::Reset, Ill::Eof, Ill::HalfClosed, Ill::Alert(40), Ill::Stuck, Ill::Drip];
     for ill in ills {
         let (mut site, shim) = ill_site(ill).await;
@@ -161,27 +167,28 @@ async fn whoever_is_well_again_is_used_again() {
         site.seats[0].server.restart().await;
         assert_eq!(get(&site, &shim).await.0, 1, "{ill:?}: it is to be left alone for a while");
         advance(LONGEST).await;
-        assert_eq!(get(&site, &shim).await, (0, 0), "{ill:?}");
+        let (server, ms) = get(&site, &shim).await;
+        assert!(server == 0 && ms <= CLOSE, "{ill:?}: {ms} ms");
         // And is trusted again: it has not only a trial's head start.
         site.seats[0].server.set_fault(Some(Fault::Mute));
         let (server, ms) = get(&site, &shim).await;
-        assert!(server == 1 && ms.abs_diff(250) <= 2, "{ill:?}: {ms} ms");
-        tokio::time::resume();
+        assert!(server == 1 && ms.abs_diff(250) <= CLOSE, "{ill:?}: {ms} ms");
     }
 }
 
 /// One that is still silent when it is tried again costs little, and ever more rarely.
 #[tokio::test]
 async fn a_trial_is_cheap() {
+    let _clock = Slow::start();
     for ill in [Ill::BlackHole, Ill::Mute, Ill::Stuck] {
         let (site, shim) = ill_site(ill).await;
         for expected in [250, 50, 100, 200, 250, 250] {
             let (server, ms) = get(&site, &shim).await;
-            assert!(server == 1 && ms.abs_diff(expected) <= 2, "{ill:?}: {ms} ms, not {expected}");
-            assert_eq!(get(&site, &shim).await, (1, 0), "{ill:?}");
+            assert!(server == 1 && ms.abs_diff(expected) <= CLOSE, "{ill:?}: {ms} ms, not {expected}");
+            let (server, ms) = get(&site, &shim).await;
+            assert!(server == 1 && ms <= CLOSE, "{ill:?}: {ms} ms, though it is known");
             advance(LONGEST).await;
             sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::resume();
     }
 }

@@ -1,7 +1,7 @@
 //! Who gets the client's hello, when, and what becomes of the others.
 //!
-//! Both ends are plain sockets here, and the clock is paused: it stands still while anybody has something to do, and
-//! then jumps to whatever is waited for. So every wait is exact.
+//! Both ends are plain sockets here. The clock stands still while anybody has something to do, and is fast while nobody
+//! has: so every wait is exact, but for what the kernel needs to deliver on a busy machine.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -12,18 +12,21 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use puppet_shim::config::Config;
+use support::clock::Slow;
 use support::hello::{with_extension, with_sni};
 use support::journal::Line;
 use support::shim::Bare;
 use support::tcp::{ANSWER, BlackHole, Raw, tunnel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
 const COMPILE: &str = "_x-puppet._tcp.lab.test";
 const TARGET: &str = "puppet:8140";
 /// Longer than anything here waits for: what has not come by then never will.
-const NEVER: Duration = Duration::from_secs(30 * 60);
+const NEVER: Duration = Duration::from_secs(20);
+/// The clock goes so many times as fast as the host's while nobody has anything to do.
+const TIMES: u32 = 10;
 /// RFC 8446 §4.2.10.
 const EARLY_DATA: u16 = 42;
 
@@ -34,7 +37,7 @@ async fn site(servers: &[&Raw]) -> Bare {
     site_at(&addresses, |_| ()).await
 }
 
-/// The same for servers with these ports and addresses. The clock is paused.
+/// The same for servers with these ports and addresses.
 async fn site_at(servers: &[(u16, Vec<IpAddr>)], adjust: impl FnOnce(&mut Config)) -> Bare {
     let bare = Bare::with(adjust).await;
     let names: Vec<_> = (0..servers.len()).map(|n| format!("server{n}.lab.test")).collect();
@@ -47,7 +50,6 @@ async fn site_at(servers: &[(u16, Vec<IpAddr>)], adjust: impl FnOnce(&mut Config
         .map(|((priority, name), (port, _))| (priority, 0, *port, name.as_str()))
         .collect();
     bare.dns.set_srv(COMPILE, 24 * 60 * 60, &records).await;
-    tokio::time::pause();
     bare
 }
 
@@ -75,7 +77,7 @@ async fn expect_closed(stream: &mut TcpStream) {
     let now = Instant::now();
     let read = timeout(NEVER, stream.read(&mut [0])).await.expect("it stays open");
     assert!(matches!(read, Ok(0) | Err(_)), "another word");
-    assert!(now.elapsed() < Duration::from_millis(2), "only after {:?}", now.elapsed());
+    assert!(now.elapsed() < Duration::from_millis(100), "only after {:?}", now.elapsed());
 }
 
 async fn line(bare: &Bare) -> Line {
@@ -88,9 +90,10 @@ fn ms(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap()
 }
 
-/// The clock goes in whole milliseconds, and rounds up each time.
+/// The clock goes in whole milliseconds, and rounds up each time; what the kernel needs to deliver is in it, [`TIMES`]
+/// over.
 fn assert_ms(found: u64, expected: u64) {
-    assert!(found.abs_diff(expected) <= 20, "{found} ms, not {expected} ms");
+    assert!(found.abs_diff(expected) <= 100, "{found} ms, not {expected} ms");
 }
 
 /// How long each server in the log line had been waited for.
@@ -107,6 +110,7 @@ fn start(n: u64) -> u64 {
 
 #[tokio::test]
 async fn many_dead_servers_are_all_tried_within_the_budget() {
+    let _clock = Slow::by(TIMES);
     let mut servers = Vec::new();
     for _ in 0..16 {
         servers.push(Raw::start().await);
@@ -135,6 +139,7 @@ async fn many_dead_servers_are_all_tried_within_the_budget() {
 
 #[tokio::test]
 async fn the_losers_are_closed_at_once() {
+    let _clock = Slow::by(TIMES);
     let servers = [Raw::start().await, Raw::start().await, Raw::start().await];
     let bare = site(&servers.each_ref()).await;
     let mut client = say(&bare, &hello()).await;
@@ -158,6 +163,7 @@ async fn the_losers_are_closed_at_once() {
 /// What was said in pieces arrives whole, and once.
 #[tokio::test]
 async fn an_answer_in_pieces_arrives_whole() {
+    let _clock = Slow::by(TIMES);
     let servers = [Raw::start().await, Raw::start().await];
     let bare = site(&servers.each_ref()).await;
     let mut client = say(&bare, &hello()).await;
@@ -174,6 +180,7 @@ async fn an_answer_in_pieces_arrives_whole() {
 /// Early data is a request: two servers must not both get it. Nor may they get anything else behind the hello.
 #[tokio::test]
 async fn what_may_not_be_said_twice_is_said_to_one_server() {
+    let _clock = Slow::by(TIMES);
     for bytes in [with_extension(&hello(), EARLY_DATA), [hello(), b"\x17\x03\x03\x00\x01x".to_vec()].concat()] {
         for in_connect in [false, true] {
             let servers = [Raw::start().await, Raw::start().await];
@@ -187,8 +194,8 @@ async fn what_may_not_be_said_twice_is_said_to_one_server() {
             drop(one);
             expect_closed(&mut client).await;
             assert!(servers[1].is_left_alone(NEVER).await, "{in_connect}");
+            drop(client);
             assert!(!line(&bare).await.get("tried").unwrap().contains("; "));
-            tokio::time::resume();
         }
     }
 }
@@ -197,6 +204,7 @@ async fn what_may_not_be_said_twice_is_said_to_one_server() {
 /// A TLS client waits for an answer to its hello. One that does not is none, and its words are for the first that took it.
 #[tokio::test]
 async fn a_client_that_goes_on_without_an_answer_has_its_tunnel() {
+    let _clock = Slow::by(TIMES);
     let (first, second) = (Raw::start().await, Raw::start().await);
     let bare = site(&[&first, &second]).await;
     let hello = with_sni(Some("puppet.lab.test"));
@@ -215,6 +223,7 @@ async fn a_client_that_goes_on_without_an_answer_has_its_tunnel() {
 
 #[tokio::test]
 async fn what_may_not_be_said_twice_passes_over_who_refuses() {
+    let _clock = Slow::by(TIMES);
     let bytes = with_extension(&hello(), EARLY_DATA);
     let (gone, server) = (support::tcp::refusing(), Raw::start().await);
     let addresses = [gone, server.address()].map(|address| (address.port(), vec![address.ip()]));
@@ -229,6 +238,7 @@ async fn what_may_not_be_said_twice_passes_over_who_refuses() {
 /// What is named by a URL and is there alone may be anything.
 #[tokio::test]
 async fn a_lone_server_that_speaks_first_within_connect_gets_the_tunnel() {
+    let _clock = Slow::by(TIMES);
     let server = Raw::start().await;
     let bare = site(&[&server]).await;
     let mut client = tunnel(bare.shim(), TARGET).await;
@@ -243,6 +253,7 @@ async fn a_lone_server_that_speaks_first_within_connect_gets_the_tunnel() {
 /// But no Puppet server speaks first.
 #[tokio::test]
 async fn a_server_that_speaks_first_within_connect_is_passed_over() {
+    let _clock = Slow::by(TIMES);
     let servers = [Raw::start().await, Raw::start().await];
     let bare = site(&servers.each_ref()).await;
     let mut client = tunnel(bare.shim(), TARGET).await;
@@ -260,6 +271,7 @@ async fn a_server_that_speaks_first_within_connect_is_passed_over() {
 /// The servers are not to blame for the time that a client takes, and nobody but the first waits with it.
 #[tokio::test]
 async fn a_client_may_take_its_time_within_connect() {
+    let _clock = Slow::by(TIMES);
     let servers = [Raw::start().await, Raw::start().await];
     let bare = site(&servers.each_ref()).await;
     let mut client = tunnel(bare.shim(), TARGET).await;
@@ -289,6 +301,7 @@ async fn line_after_close(bare: &Bare, client: TcpStream, server: TcpStream) -> 
 /// It may be waiting for the server to begin.
 #[tokio::test]
 async fn a_client_that_stays_silent_within_connect_is_handed_to_the_first_that_accepted() {
+    let _clock = Slow::by(TIMES);
     let servers = [Raw::start().await, Raw::start().await];
     let bare = site(&servers.each_ref()).await;
     let mut client = tunnel(bare.shim(), TARGET).await;
@@ -303,6 +316,7 @@ async fn a_client_that_stays_silent_within_connect_is_handed_to_the_first_that_a
 
 #[tokio::test]
 async fn a_server_that_leaves_before_the_hello_is_replaced() {
+    let _clock = Slow::by(TIMES);
     let servers = [Raw::start().await, Raw::start().await];
     let bare = site(&servers.each_ref()).await;
     let mut client = tunnel(bare.shim(), TARGET).await;
@@ -318,6 +332,7 @@ async fn a_server_that_leaves_before_the_hello_is_replaced() {
 
 #[tokio::test]
 async fn a_client_that_leaves_ends_the_race_and_blames_nobody() {
+    let _clock = Slow::by(TIMES);
     for in_connect in [false, true] {
         let servers = [Raw::start().await, Raw::start().await, Raw::start().await];
         let bare = site(&servers.each_ref()).await;
@@ -347,7 +362,6 @@ async fn a_client_that_leaves_ends_the_race_and_blames_nobody() {
         expect(&mut client, ANSWER).await;
         assert!(servers[1].is_left_alone(NEVER).await);
         line_after_close(&bare, client, one).await;
-        tokio::time::resume();
     }
 }
 
@@ -355,6 +369,7 @@ async fn a_client_that_leaves_ends_the_race_and_blames_nobody() {
 #[tokio::test]
 async fn slow_servers_are_given_their_usual_time() {
     const USUAL: Duration = Duration::from_millis(400);
+    let _clock = Slow::by(TIMES);
     let servers = [Raw::start().await, Raw::start().await];
     let bare = site(&servers.each_ref()).await;
     for n in 0..8 {
@@ -378,7 +393,10 @@ async fn slow_servers_are_given_their_usual_time() {
 /// A dead family costs a quarter of a second once, whichever server it shows at: the next attempt takes the other.
 #[tokio::test]
 async fn a_dead_family_is_found_out_once() {
-    let dead = || BlackHole::at(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0));
+    let _clock = Slow::by(TIMES);
+    let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0);
+    TcpListener::bind(any).await.expect("this test needs IPv6 on loopback: sysctl net.ipv6.conf.lo.disable_ipv6=0");
+    let dead = || BlackHole::at(any);
     let holes = [dead(), dead()];
     let mut servers = Vec::new();
     let mut addresses = Vec::new();
@@ -398,6 +416,5 @@ async fn a_dead_family_is_found_out_once() {
             assert_ms(ms(began), expected);
             line_after_close(&bare, client, server).await;
         }
-        tokio::time::resume();
     }
 }

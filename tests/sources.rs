@@ -1,7 +1,8 @@
 //! Where a role's servers come from: its own SRV records, those of compile, the static list, the name itself, in this
 //! order.
 //!
-//! Servers without TLS that say their name, and CONNECT: what comes through the tunnel is who was reached.
+//! Servers without TLS that say their name, and CONNECT: what comes through the tunnel is who was reached. The clock is
+//! slow: no question is asked twice because the machine took long over the first.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -14,6 +15,7 @@ use std::time::Duration;
 use hickory_server::proto::rr::RecordType;
 use puppet_shim::config::{Config, StaticServer};
 use puppet_shim::host::Host;
+use support::clock::let_time_pass;
 use support::dns::DnsFault;
 use support::hello::with_sni;
 use support::loopback;
@@ -53,7 +55,7 @@ async fn source(bare: &Bare) -> String {
 /// refused as foreign.
 #[tokio::test]
 async fn an_ill_dns_is_no_reason_to_guess() {
-    let (bare, compiler) = (Bare::start().await, Named::start("compiler").await);
+    let (bare, compiler) = (Bare::slow(|_| ()).await, Named::start("compiler").await);
     bare.dns.set_addresses("puppet.lab.test", 60, &[compiler.address().ip()]).await;
     bare.dns.set_fault(CA, Some(DnsFault::ServFail));
     for asked in ["puppet:8141", "compile3.lab.test:8140"] {
@@ -68,7 +70,7 @@ async fn an_ill_dns_is_no_reason_to_guess() {
 /// As where `_x-puppet-ca` of each subdomain leads to the records of the one domain that has a CA.
 #[tokio::test]
 async fn records_behind_an_alias_count() {
-    let (bare, server) = (Bare::start().await, Named::start("behind").await);
+    let (bare, server) = (Bare::slow(|_| ()).await, Named::start("behind").await);
     bare.dns.set_alias(CA, 60, "alias.lab.test").await;
     bare.dns.set_alias("alias.lab.test", 60, "_x-puppet-ca._tcp.other.test").await;
     announce(&bare, "_x-puppet-ca._tcp.other.test", &server).await;
@@ -76,7 +78,7 @@ async fn records_behind_an_alias_count() {
     assert_eq!(source(&bare).await, format!("srv {CA}"));
 
     // A loop ends, and is no record.
-    let looping = Bare::start().await;
+    let looping = Bare::slow(|_| ()).await;
     looping.dns.set_alias(CA, 60, "alias.lab.test").await;
     looping.dns.set_alias("alias.lab.test", 60, CA).await;
     let Answer::Refused(502, reason) = ask(looping.shim(), "puppetca:8140").await else { panic!("reached somebody") };
@@ -88,7 +90,7 @@ async fn own_records_go_before_everything_else() {
     let (own, compile, written) =
         (Named::start("own").await, Named::start("compile").await, Named::start("static").await);
     let list = vec![static_server(written.address())];
-    let bare = Bare::with(|config| role(config, "files").servers = list).await;
+    let bare = Bare::slow(|config| role(config, "files").servers = list).await;
     announce(&bare, FILES, &own).await;
     announce(&bare, COMPILE, &compile).await;
     assert_eq!(ask(bare.shim(), "puppetfiles:8140").await, reached("own"));
@@ -100,7 +102,7 @@ async fn own_records_go_before_everything_else() {
 #[tokio::test]
 async fn the_records_port_is_dialled() {
     let own = Named::start("own").await;
-    let bare = Bare::start().await;
+    let bare = Bare::slow(|_| ()).await;
     announce(&bare, CA, &own).await;
     for port in [8140, 8141, 443] {
         assert_eq!(ask(bare.shim(), &format!("puppetca:{port}")).await, reached("own"));
@@ -111,7 +113,7 @@ async fn the_records_port_is_dialled() {
 #[tokio::test]
 async fn files_and_report_fall_back_to_compile_and_the_ca_never_does() {
     let compile = Named::start("compile").await;
-    let bare = Bare::start().await;
+    let bare = Bare::slow(|_| ()).await;
     announce(&bare, COMPILE, &compile).await;
     for name in ["puppetfiles:8140", "puppetreport:8140", "puppet:8140"] {
         assert_eq!(ask(bare.shim(), name).await, reached("compile"), "{name}");
@@ -133,7 +135,7 @@ async fn files_and_report_fall_back_to_compile_and_the_ca_never_does() {
 #[tokio::test]
 async fn the_ca_falls_back_when_told_to() {
     let compile = Named::start("compile").await;
-    let bare = Bare::with(|config| role(config, "ca").fallback = true).await;
+    let bare = Bare::slow(|config| role(config, "ca").fallback = true).await;
     announce(&bare, COMPILE, &compile).await;
     assert_eq!(ask(bare.shim(), "puppetca:8140").await, reached("compile"));
     assert_eq!(source(&bare).await, format!("fallback srv {COMPILE}"));
@@ -144,7 +146,7 @@ async fn the_ca_falls_back_when_told_to() {
 async fn a_target_of_nothing_is_no_record() {
     let (compile, written) = (Named::start("compile").await, Named::start("static").await);
     let list = vec![static_server(written.address())];
-    let bare = Bare::with(|config| role(config, "ca").servers = list).await;
+    let bare = Bare::slow(|config| role(config, "ca").servers = list).await;
     announce(&bare, COMPILE, &compile).await;
     for owner in [CA, FILES] {
         bare.dns.set_srv(owner, 60, &[(0, 0, 0, ".")]).await;
@@ -156,7 +158,7 @@ async fn a_target_of_nothing_is_no_record() {
 #[tokio::test]
 async fn priorities_go_in_order() {
     let (first, second) = (Named::start("first").await, Named::start("second").await);
-    let bare = Bare::start().await;
+    let bare = Bare::slow(|_| ()).await;
     let gone = refusing();
     for (name, ip) in [("a", first.address().ip()), ("b", second.address().ip()), ("c", gone.ip())] {
         bare.dns.set_addresses(&format!("{name}.lab.test"), 60, &[ip]).await;
@@ -192,7 +194,7 @@ async fn the_static_list() {
             static_server(third.address()),
         ];
     };
-    let bare = Bare::with(list).await;
+    let bare = Bare::slow(list).await;
     // The second has no port of its own: the requested one.
     assert_eq!(ask(bare.shim(), &format!("puppetca:{port}")).await, reached("second"));
     let lines = bare.journal.take(1).await;
@@ -206,7 +208,7 @@ async fn the_static_list() {
     // By its name, as by its address.
     third = Named::start("by name").await;
     let address = third.address();
-    let named = Bare::with(|config| {
+    let named = Bare::slow(|config| {
         role(config, "ca").servers =
             vec![StaticServer { host: "server.lab.test".parse().unwrap(), port: Some(address.port()) }];
     })
@@ -220,7 +222,7 @@ async fn the_static_list() {
 async fn the_name_itself_where_there_is_nothing_else() {
     let server = Named::start("itself").await;
     let address = server.address();
-    let bare = Bare::start().await;
+    let bare = Bare::slow(|_| ()).await;
     bare.dns.set_addresses("puppet.lab.test", 60, &[loopback::any_port().ip(), address.ip()]).await;
     bare.dns.set_addresses("puppetca.lab.test", 60, &[address.ip()]).await;
     for name in ["puppet", "puppet.lab.test", "puppetca"] {
@@ -234,7 +236,7 @@ async fn the_name_itself_where_dns_fails_for_srv() {
     let server = Named::start("itself").await;
     let target = format!("puppetca:{}", server.address().port());
     for fault in [DnsFault::ServFail, DnsFault::Refused, DnsFault::Silent] {
-        let bare = Bare::with(|config| config.dns.timeout = Duration::from_millis(300)).await;
+        let bare = Bare::slow(|config| config.dns.timeout = Duration::from_millis(300)).await;
         bare.dns.set_addresses("puppetca.lab.test", 60, &[server.address().ip()]).await;
         bare.dns.set_fault(CA, Some(fault));
         assert_eq!(ask(bare.shim(), &target).await, reached("itself"), "{fault:?}");
@@ -242,17 +244,10 @@ async fn the_name_itself_where_dns_fails_for_srv() {
     }
 }
 
-/// The clock is moved; the sockets are real.
-async fn let_time_pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
-}
-
 #[tokio::test]
 async fn the_last_answer_holds_while_dns_is_dead() {
     let server = Named::start("server").await;
-    let mut bare = Bare::with(|config| config.dns.timeout = Duration::from_millis(300)).await;
+    let mut bare = Bare::slow(|config| config.dns.timeout = Duration::from_millis(300)).await;
     announce(&bare, CA, &server).await;
     assert_eq!(ask(bare.shim(), "puppetca:8140").await, reached("server"));
     // Within the TTL nothing is asked.
@@ -278,7 +273,7 @@ async fn the_last_answer_holds_while_dns_is_dead() {
 #[tokio::test]
 async fn records_that_were_removed_are_gone() {
     let (old, compile) = (Named::start("old").await, Named::start("compile").await);
-    let bare = Bare::start().await;
+    let bare = Bare::slow(|_| ()).await;
     announce(&bare, FILES, &old).await;
     announce(&bare, COMPILE, &compile).await;
     assert_eq!(ask(bare.shim(), "puppetfiles:8140").await, reached("old"));
@@ -291,7 +286,7 @@ async fn records_that_were_removed_are_gone() {
 #[tokio::test]
 async fn a_target_that_is_the_shim_is_passed_over() {
     let server = Named::start("server").await;
-    let bare = Bare::start().await;
+    let bare = Bare::slow(|_| ()).await;
     let own = bare.shim();
     bare.dns.set_addresses("self.lab.test", 60, &[own.ip()]).await;
     bare.dns.set_addresses("other.lab.test", 60, &[server.address().ip()]).await;
@@ -314,7 +309,7 @@ async fn a_target_that_is_the_shim_is_passed_over() {
 #[tokio::test]
 async fn nothing_at_all() {
     let address = loopback::free_ports::<1>()[0];
-    let bare = Bare::with(|config| {
+    let bare = Bare::slow(|config| {
         config.listen = vec![address];
         role(config, "files").ports = vec![address.port()];
     })

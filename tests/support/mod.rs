@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod client;
+pub mod clock;
 pub mod command;
 pub mod dns;
 pub mod fault;
@@ -35,12 +36,16 @@ pub mod unbound;
 
 use std::time::Duration;
 
-/// Waits until `condition` holds, and panics with `what` if it still does not after ten seconds.
+use tokio::time::{sleep, timeout};
+
+use tcp::PATIENCE;
+
+/// Waits until `condition` holds, and panics with `what` if it still does not after [`tcp::PATIENCE`].
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let poll = async {
         while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            sleep(Duration::from_millis(2)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(10), poll).await.is_ok(), "still not so after 10 s: {what}");
+    assert!(timeout(PATIENCE, poll).await.is_ok(), "still not so after {PATIENCE:?}: {what}");
 }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::subscriber::DefaultGuard;
 
+use super::clock::Slow;
 use super::dns::Dns;
 use super::journal::Journal;
 use super::lab::DOMAIN;
@@ -89,6 +90,7 @@ pub struct Bare {
     pub journal: Journal,
     shim: Shim,
     _listening: DefaultGuard,
+    _clock: Option<Slow>,
 }
 
 impl Bare {
@@ -105,7 +107,13 @@ impl Bare {
         let mut config = config(&dns);
         adjust(&mut config);
         let shim = Shim::start(config).await;
-        Bare { dns, journal, shim, _listening: listening }
+        Bare { dns, journal, shim, _listening: listening, _clock: None }
+    }
+
+    /// The same by a slow clock, see [`Slow`]: what the machine takes for the test's own work is not in any time.
+    pub async fn slow(adjust: impl FnOnce(&mut Config)) -> Self {
+        let clock = Slow::start();
+        Bare { _clock: Some(clock), ..Self::with(adjust).await }
     }
 
     /// Where the shim listens: its first address.
