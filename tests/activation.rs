@@ -53,7 +53,7 @@ async fn sockets_that_are_passed_on_are_used_and_the_others_bound() {
     let ready = format!("READY=1\nSTATUS=listening on {}, {first}, {other}", running.address());
     eventually("it says that it is ready", || supervisor.told() == [ready.as_str()]).await;
     assert_eq!(ending(running.end(Signal::TERM).await), (Some(0), None));
-    assert_eq!(supervisor.count("STOPPING=1"), 1);
+    eventually("it says that it stops", || supervisor.count("STOPPING=1") == 1).await;
 }
 
 /// `systemctl status` is where an admin looks first.
@@ -87,8 +87,9 @@ async fn the_watchdog_hears_of_it_while_it_is_full_and_not_while_it_hangs() {
     let before = supervisor.count("WATCHDOG=1");
     eventually("pings go on", || supervisor.count("WATCHDOG=1") > before + 10).await;
     running.signal(Signal::STOP);
-    // One may be on its way.
-    sleep(Duration::from_millis(100)).await;
+    eventually("it stands still", || running.is_stopped()).await;
+    // One may be on its way to the supervisor's thread.
+    supervisor.catch_up().await;
     let before = supervisor.count("WATCHDOG=1");
     sleep(Duration::from_millis(400)).await;
     assert_eq!(supervisor.count("WATCHDOG=1"), before);
@@ -105,18 +106,19 @@ async fn an_idle_daemon_leaves_and_the_next_connection_finds_the_next_one() {
     let server = Raw::start().await;
     let mut supervisor = Supervisor::new();
     let address = supervisor.listen("puppet-shim.socket");
-    let host = Host::new(&config(&[address], server.address(), "idle_exit = \"1s\""));
+    let host = Host::new(&config(&[address], server.address(), "idle_exit = \"3s\""));
     let mut running = supervisor.start(&host).await;
     let mut client = tunnel(address, ASKED).await;
     let mut upstream = server.accept().await;
     begin(&mut client, &mut upstream).await;
     // A tunnel in which nothing is said is not idle: a catalog compiles in silence.
-    sleep(Duration::from_millis(1500)).await;
+    sleep(Duration::from_secs(4)).await;
     assert!(!running.has_ended());
     drop((client, upstream));
     eventually("it has a log line", || running.connections() == 1).await;
-    assert_eq!(ending(timeout(Duration::from_secs(5), running.ended()).await.unwrap()), (Some(0), None));
-    assert!(supervisor.told().last().unwrap().starts_with("STOPPING=1\nSTATUS=idle"));
+    assert_eq!(ending(running.ended().await), (Some(0), None));
+    let is_idle = || supervisor.told().last().unwrap().starts_with("STOPPING=1\nSTATUS=idle");
+    eventually("it says that it was idle", is_idle).await;
     assert!(host.state().join("memory.json").exists());
 
     let mut waiting = tokio::spawn(async move { tunnel(address, ASKED).await });
@@ -125,7 +127,8 @@ async fn an_idle_daemon_leaves_and_the_next_connection_finds_the_next_one() {
     drop((waiting.await.unwrap(), server.accept().await));
 }
 
-/// Before, at, and after the moment at which it leaves: who has connected is served, by this process or the next.
+/// Before, at, and after the moment at which it leaves: who has connected is served, by this process or the next. When
+/// that moment is, as seen from here, shows in who serves them: the next come later or earlier.
 #[tokio::test]
 async fn nobody_is_lost_who_connects_at_the_moment_of_leaving() {
     let server = Named::start("server").await;
@@ -133,7 +136,9 @@ async fn nobody_is_lost_who_connects_at_the_moment_of_leaving() {
     let address = supervisor.listen("puppet-shim.socket");
     let host = Host::new(&config(&[address], server.address(), "idle_exit = \"1s\""));
     let (mut served_by_first, mut served_by_next) = (0, 0);
-    for offset in [990, 996, 998, 999, 1000, 1001, 1002, 1004, 1010] {
+    // Milliseconds.
+    let (mut offset, mut step, mut was_late) = (1000_u64, 16, None);
+    for round in 1..=30 {
         let mut running = supervisor.start(&host).await;
         let began = tokio::time::Instant::now();
         let asking: Vec<_> = (0..5_u64)
@@ -155,8 +160,16 @@ async fn nobody_is_lost_who_connects_at_the_moment_of_leaving() {
         eventually("each has a line", || next.connections() + by_first == 5).await;
         served_by_next += next.connections();
         assert_eq!(ending(next.ended().await), (Some(0), None));
+        assert_eq!(served_by_first + served_by_next, 5 * round);
+        if round >= 9 && served_by_first > 0 && served_by_next > 0 {
+            break;
+        }
+        let is_late = by_first == 0;
+        if was_late.replace(is_late) == Some(!is_late) {
+            step = (step / 2).max(1);
+        }
+        offset = if is_late { offset - step } else { offset + step };
     }
-    assert_eq!(served_by_first + served_by_next, 45);
     assert!(served_by_first > 0 && served_by_next > 0, "{served_by_first} {served_by_next}: the moment was missed");
 }
 

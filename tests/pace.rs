@@ -8,7 +8,8 @@
 //! a processor is the machine's doing and is taken off. What remains of it, such as caches gone cold, can only add to a
 //! time, and hits what goes wrong as it hits what does not: so the least of several times counts, of either kind,
 //! measured in turns, and where none of them was undisturbed some more. A wait of the shim's own is in every one of
-//! them, and no number of trials hides it.
+//! them, and no number of trials hides it. What well servers take is measured beside it, and is what any other is
+//! compared with: no bound is one of the machine's speed.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -21,10 +22,11 @@ use support::shim::Shim;
 use support::site::{ASKED, Ill, Mode, Site};
 use tokio::time::Instant;
 
-/// What a server that says no may cost, and any that is known already.
+/// What a server that says no may cost, and any that is known already. On a slow machine that is half as much as a well one
+/// takes.
 const SOON: Duration = Duration::from_millis(10);
-/// Until an agent has its TLS session, where the first server is silent.
-const ONCE: Duration = Duration::from_millis(350);
+/// What a silent server may cost the first time: the shim's 250 ms, and what there is to be done around them.
+const ONCE: Duration = Duration::from_millis(300);
 /// Trials at least and at most.
 const ROUNDS: (usize, usize) = (6, 60);
 /// The same for those that are waited for.
@@ -45,6 +47,11 @@ struct Times(Vec<Duration>);
 impl Times {
     fn least(&self) -> Duration {
         self.0.iter().min().copied().unwrap_or(Duration::MAX)
+    }
+
+    /// What may be called as fast as this.
+    fn soon(&self) -> Duration {
+        self.least() + SOON.max(self.least() / 2)
     }
 }
 
@@ -94,7 +101,7 @@ async fn no_costs_nothing(check: bool) {
             for (first, times) in ill.iter_mut().enumerate() {
                 times.0.push(time(&site, &shim(&site, Some(first), check).await, mode).await.own);
             }
-            if round >= ROUNDS.0 && ill.iter().all(|ill| ill.least() < well.least() + SOON) {
+            if round >= ROUNDS.0 && ill.iter().all(|ill| ill.least() < well.soon()) {
                 break;
             }
             assert!(round < ROUNDS.1, "{mode:?}: {ills:?} take {ill:#?}, a well one {well:#?}");
@@ -117,11 +124,11 @@ async fn a_server_that_says_no_when_looked_at_costs_nothing() {
 async fn silence_is_waited_for_once(ills: &[Ill], check: bool) {
     let site = site(ills).await;
     for mode in Mode::ALL {
-        let mut well = Times::default();
+        let (mut new, mut well) = (Times::default(), Times::default());
         let mut ill: Vec<_> = ills.iter().map(|ill| (ill, Times::default(), Times::default())).collect();
         for round in 1.. {
             let known = shim(&site, None, check).await;
-            time(&site, &known, mode).await;
+            new.0.push(time(&site, &known, mode).await.whole);
             well.0.push(time(&site, &known, mode).await.own);
             for (first, (_, once, then)) in ill.iter_mut().enumerate() {
                 let shim = shim(&site, Some(first), check).await;
@@ -130,14 +137,18 @@ async fn silence_is_waited_for_once(ills: &[Ill], check: bool) {
                 then.0.push(time(&site, &shim, mode).await.own);
             }
             let is_soon =
-                |(_, once, then): &(&Ill, Times, Times)| once.least() < ONCE && then.least() < well.least() + SOON;
+                |(_, once, then): &(&Ill, Times, Times)| once.least() < new.soon() + ONCE && then.least() < well.soon();
             if round >= SLOW_ROUNDS.0 && ill.iter().all(is_soon) {
                 break;
             }
-            assert!(round < SLOW_ROUNDS.1, "{mode:?}: {ill:#?}, a well one {well:#?}");
+            assert!(round < SLOW_ROUNDS.1, "{mode:?}: {ill:#?}, a well one {new:#?}, then {well:#?}");
         }
         for (ill, once, then) in &ill {
-            println!("{mode:?}: {ill:?} {:?}, then {:?}; a well one {:?}", once.least(), then.least(), well.least());
+            let times = [once, then, &new, &well].map(Times::least);
+            println!(
+                "{mode:?}: {ill:?} {:?}, then {:?}; a well one {:?}, then {:?}",
+                times[0], times[1], times[2], times[3]
+            );
         }
     }
 }

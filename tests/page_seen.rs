@@ -11,6 +11,7 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use support::command::{output, text};
@@ -20,7 +21,8 @@ use support::shim::Bare;
 
 /// What agents did: two runs, with the first compiler stopped for the second; and somebody who asked for something else.
 async fn busy() -> Lab {
-    let mut lab = Lab::start().await;
+    // The browser's connections to be ready have a line when they are closed, and none before.
+    let mut lab = Lab::with(|config| config.timeouts.sniff = Duration::from_secs(10 * 60)).await;
     let agent = lab.agent("agent01.lab.test");
     let get = async |name: &str, port| drop(agent.get(&fqdn(name), port, "/puppet/v3/status").await);
     for _ in 0..3 {

@@ -87,6 +87,16 @@ impl Site {
         (before.lines(), took)
     }
 
+    /// The same on a thread of its own, which has no tunnel's ends to look after.
+    async fn restart_aside(self) -> (Self, Vec<String>, Duration) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let restart = async |mut site: Site| {
+            let (lines, took) = site.restart().await;
+            (site, lines, took)
+        };
+        tokio::task::spawn_blocking(move || runtime.block_on(restart(self))).await.unwrap()
+    }
+
     /// The lines of the connections, once there are so many.
     async fn lines(&self, count: usize) -> Vec<String> {
         eventually("every connection has its line", || self.daemon().connections() == count).await;
@@ -113,6 +123,13 @@ fn number(line: &str, name: &str) -> usize {
 async fn two_hundred_busy_tunnels_go_on() {
     const TUNNELS: u32 = 200;
     let mut site = Site::start(4096, "").await;
+    // How long a restart takes this machine.
+    let mut bare = Duration::MAX;
+    for _ in 0..3 {
+        let took;
+        (site, _, took) = site.restart_aside().await;
+        bare = bare.min(took);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let mut flows = Vec::new();
     for n in 0..TUNNELS {
@@ -130,13 +147,15 @@ async fn two_hundred_busy_tunnels_go_on() {
     let (began, mut times) = (Instant::now(), Vec::new());
     for _ in 0..3 {
         sleep(Duration::from_millis(300)).await;
-        let (lines, took) = site.restart().await;
+        let (lines, took);
+        (site, lines, took) = site.restart_aside().await;
         times.push(took);
         assert!(lines.iter().any(|line| line.contains("left to the next process tunnels=200")), "{lines:#?}");
         assert!(!lines.iter().any(|line| line.contains(" from=")), "a line too early: {lines:#?}");
     }
     // The machine may have had other work at one of them.
-    assert!(times.iter().min().unwrap() < &Duration::from_secs(1), "{times:?}");
+    let longest = 4 * bare + Duration::from_millis(500);
+    assert!(times.iter().min().unwrap() < &longest, "{times:?}, and {bare:?} without a tunnel");
     sleep(Duration::from_millis(300)).await;
     let lived = began.elapsed();
     stop.store(true, Ordering::Relaxed);
@@ -297,7 +316,7 @@ async fn who_has_said_nothing_is_not_waited_for_long() {
     let mut silent = TcpStream::connect(site.address).await.unwrap();
     let open = site.open().await;
     let (lines, took) = site.restart().await;
-    assert!(took > Duration::from_millis(900) && took < Duration::from_millis(1900), "{took:?}");
+    assert!(took > Duration::from_millis(900) && took < Duration::from_millis(4500), "{took:?}");
     assert_eq!(read_all(&mut silent).await, b"");
     let refused: Vec<_> = lines.iter().filter(|line| line.contains(" from=")).collect();
     assert_eq!(refused.len(), 1, "{lines:#?}");
@@ -315,7 +334,7 @@ async fn what_is_not_whole_is_closed() {
     let mut before = site.daemon.take().unwrap();
     before.signal(Signal::TERM);
     before.ended().await;
-    assert_eq!(site.supervisor.stored().len(), 6);
+    eventually("all of it is kept", || site.supervisor.stored().len() == 6).await;
     site.supervisor.lose("t1m");
     let daemon = site.supervisor.start(&site.host).await;
     let pairs = [(&mut client, &mut server), (&mut other_client, &mut other_server)];
@@ -333,7 +352,7 @@ async fn what_is_not_whole_is_closed() {
     let warnings: Vec<_> = lines.iter().filter(|line| line.contains(" WARN ")).collect();
     assert_eq!(warnings.len(), 1, "{lines:#?}");
     assert!(warnings[0].contains("tunnels=1"), "{warnings:#?}");
-    assert!(site.supervisor.stored().is_empty());
+    eventually("nothing is kept any more", || site.supervisor.stored().is_empty()).await;
 }
 
 /// A listener that systemd does not hold is kept, too: who connects between the two waits.
@@ -350,7 +369,7 @@ async fn a_listener_of_its_own_is_left_to_the_next_process() {
     ));
     let first = supervisor.start(&host).await;
     assert_eq!(ending(first.end(Signal::TERM).await), (Some(0), None));
-    assert_eq!(supervisor.stored(), ["bound"]);
+    eventually("it is kept", || supervisor.stored() == ["bound"]).await;
     let waiting = tokio::spawn(async move { tunnel(address, ASKED).await });
     sleep(Duration::from_millis(100)).await;
     let next = supervisor.start(&host).await;
@@ -391,7 +410,7 @@ async fn those_over_the_stores_room_are_drained_first() {
         }
     }
     let (lines, took) = site.restart().await;
-    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(7), "{took:?}");
+    assert!(took > Duration::from_secs(4) && took < Duration::from_secs(20), "{took:?}");
     assert!(lines.iter().any(|line| line.contains("draining tunnels=4")), "{lines:#?}");
     let ends: Vec<_> = lines.iter().filter(|line| line.contains(" from=")).map(|line| field(line, "end")).collect();
     assert_eq!(ends, ["idle, and puppet-shim stopped"; 2]);

@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -91,6 +92,7 @@ pub fn text(bytes: &[u8]) -> String {
 pub struct Running {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -108,12 +110,12 @@ impl Running {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (stderr, kept) = (child.stderr.take().unwrap(), lines.clone());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 kept.lock().unwrap().push(line);
             }
         });
-        Running { child, lines, addresses: Vec::new() }
+        Running { child, lines, reader: Some(reader), addresses: Vec::new() }
     }
 
     /// Waits until it says what it has bound.
@@ -169,13 +171,18 @@ impl Running {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Whether it stands still: a signal takes a moment to reach each of its threads.
+    pub fn is_stopped(&self) -> bool {
+        is_stopped(&self.child)
+    }
+
     /// Sends a signal, and waits for the end.
     pub async fn end(mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);
         self.ended().await
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and for its last line.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the daemon has ended", || {
@@ -183,6 +190,10 @@ impl Running {
             status.is_some()
         })
         .await;
+        eventually("its log has ended", || self.reader.as_ref().is_none_or(JoinHandle::is_finished)).await;
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
         status.unwrap()
     }
 }
@@ -193,6 +204,13 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether each thread of a process has stopped.
+pub fn is_stopped(child: &Child) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    let stat = |thread: io::Result<fs::DirEntry>| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+    threads.map(stat).all(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
 }
 
 /// Code or signal.

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::command::is_stopped;
 use super::tcp::PATIENCE;
 use super::{eventually, loopback};
 
@@ -51,13 +52,7 @@ impl Process {
     pub async fn pause(&self) {
         kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
         // A thread may have been at work just then.
-        eventually("each of its threads has stopped", || {
-            let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-            let stat =
-                |thread: io::Result<fs::DirEntry>| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
-            threads.map(stat).all(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
-        })
-        .await;
+        eventually("each of its threads has stopped", || is_stopped(&self.child)).await;
     }
 
     /// Lets it go on.

@@ -16,7 +16,7 @@ use rustix::net::{
 use tempfile::TempDir;
 
 use super::command::{Host, Running};
-use super::loopback;
+use super::{eventually, loopback};
 
 /// Puts descriptors that come over standard input, one by one, at 3 and above, where a service finds them, and becomes
 /// the service. Between fork and exec nothing but unsafe code could do that here; and a descriptor that some other
@@ -37,6 +37,9 @@ os.dup2(null, 0)
 os.close(null)
 os.execv(sys.argv[2], sys.argv[2:])
 ";
+
+/// What it sends to itself.
+const MARK: &str = "X_MARK=1";
 
 /// Descriptors as they are passed on, by name.
 type Named = Vec<(String, OwnedFd)>;
@@ -129,6 +132,14 @@ impl Supervisor {
     /// How often it was told something that begins so.
     pub fn count(&self, beginning: &str) -> usize {
         self.told().iter().filter(|text| text.starts_with(beginning)).count()
+    }
+
+    /// Waits until it has heard all that has been sent to it so far.
+    pub async fn catch_up(&self) {
+        let before = self.count(MARK);
+        let socket = UnixDatagram::unbound().unwrap();
+        socket.send_to(MARK.as_bytes(), self.folder.path().join("notify")).unwrap();
+        eventually("the supervisor has heard all", || self.count(MARK) > before).await;
     }
 
     /// The names of what it keeps.
