@@ -9,6 +9,9 @@ from lab.site import Site
 # Either compiles. Each has one JRuby, so that two catalogs at a time need both.
 SERVERS = ("ca", "compile1")
 
+# Seconds: an agent's connection is kept over an installation that takes long.
+IDLE = 1200
+
 ENVIRONMENTS = Path(__file__).parent.parent / "environments"
 
 
@@ -34,7 +37,7 @@ class Shared:
         return self.site
 
     def enter(self):
-        self.site = self.undo.enter_context(Site(SERVERS, ENVIRONMENTS))
+        self.site = self.undo.enter_context(Site(SERVERS, ENVIRONMENTS, IDLE))
 
     @staticmethod
     def timed(what, step):

@@ -69,7 +69,7 @@ class Pause:
         directory.mkdir()
 
     def reached(self):
-        wait_until((self.directory / "reached").exists, 30, "the agent collects facts", Unmet)
+        wait_until((self.directory / "reached").exists, 180, "the agent collects facts", Unmet)
         self.began = time.monotonic()
 
     def lasts(self, seconds):

@@ -3,6 +3,9 @@
 from lab import plan
 from lab.process import wait_until
 
+# Seconds that the last line of a log may take, on a machine that is busy with much else.
+PATIENCE = 60
+
 AGENT_HOST = frozenset([plan.ipv4("agent"), plan.ipv6("agent")])
 
 # What an agent sets out for, and the kinds of request (see accesslog.KINDS) that it takes.
@@ -43,7 +46,7 @@ class Traffic:
         """
         way = {kind: server for errand, server in errands.items() for kind in ERRANDS[errand]}
         # A server writes its line just after the agent has its answer.
-        wait_until(lambda: set(way) <= self.kinds(), 5, f"a request of each kind: {', '.join(way)}", Unmet)
+        wait_until(lambda: set(way) <= self.kinds(), PATIENCE, f"a request of each kind: {', '.join(way)}", Unmet)
         for request in self.requests():
             if request.kind == "signing":
                 continue
@@ -59,7 +62,7 @@ class Traffic:
 
     def went_one_way(self, agent, errands, servers):
         """All of these errands, and no other, went to one and the same of these servers, which is returned."""
-        wait_until(self.requests, 5, "a request", Unmet)
+        wait_until(self.requests, PATIENCE, "a request", Unmet)
         server = self.requests()[0].server
         if server not in servers:
             raise Unmet(f"{server} should not have been asked at all")

@@ -22,7 +22,7 @@ class Failure(Exception):
     """The lab itself does not work: no verdict on what is under test."""
 
 
-def run(argv, env=None, timeout=120):
+def run(argv, env=None, timeout=600):
     """Run a command to its end and return its output; Failure, with that output, if it ends badly."""
     done = subprocess.run(argv, env=ENVIRONMENT | (env or {}), timeout=timeout, text=True, errors="replace",
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -26,19 +26,22 @@ JAVA = [
 
 
 class Server:
-    def __init__(self, host, directory, code):
+    def __init__(self, host, directory, code, idle):
+        """`idle`: seconds until it closes a connection on which nothing happens."""
         self.host = host
         self.name = host.name
         self.port = plan.SERVERS[host.name]
         self.certname = plan.fqdn(host.name)
         self.directory = directory
         self.code = code
+        self.idle = idle
         self.restart_file = directory / "run" / "restart"
         self.access_log = AccessLog(self.name, directory / "log" / "access.log")
         self.process = None
 
     def configure(self):
-        words = {"directory": self.directory, "code": self.code, "certname": self.certname, "port": self.port}
+        words = {"directory": self.directory, "code": self.code, "certname": self.certname, "port": self.port,
+                 "idle": self.idle * 1000}
         for part in ("puppet", "puppetserver", "ssl", "ca", "var", "log", "run", "mounts"):
             (self.directory / part).mkdir(parents=True)
         for name in ("puppet.conf", "fileserver.conf"):
@@ -89,7 +92,7 @@ class Server:
             if not self.process.running():
                 raise Failure(f"{self.name} did not start\n{self.process.log.read_text()}")
             return self.restart_file.read_text().startswith("1")
-        wait_until(ready, 300, f"{self.name} is ready")
+        wait_until(ready, 1200, f"{self.name} is ready")
 
     def running(self):
         return self.process is not None and self.process.running()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from lab import plan
-from lab.evidence import Unmet
+from lab.evidence import PATIENCE, Unmet
 from lab.process import Failure, Process, wait_until
 
 REPOSITORY = Path(__file__).parents[3]
@@ -24,6 +24,9 @@ def binary():
 
 class Shim:
     """A context: inside it the shim runs for one way in, with these settings on top."""
+
+    # Seconds to wait for a line of its log.
+    patience = PATIENCE
 
     def __init__(self, host, directory, way, settings, config=None):
         self.host = host
@@ -59,12 +62,12 @@ class Shim:
             if not self.process.running():
                 raise Failure(f"the shim did not start\n{log.read_text()}")
             return all(self.process.listens(port) for port in self.way.ports)
-        wait_until(listening, 10, "the shim listens")
+        wait_until(listening, PATIENCE, "the shim listens")
         return self
 
     def restart(self):
         """End it in good order, and start it again; its log and its state stay."""
-        if self.process.terminate(10) != 0:
+        if self.process.terminate(PATIENCE) != 0:
             raise Unmet("the shim was told to end and did not end well")
         self.start()
 
@@ -73,7 +76,7 @@ class Shim:
         def found():
             lines = self.process.log.read_text()[since:].splitlines()
             return any(all(word in line for word in words) for line in lines)
-        wait_until(found, 5, f"the shim logs a line with all of: {', '.join(words)}", Unmet)
+        wait_until(found, self.patience, f"the shim logs a line with all of: {', '.join(words)}", Unmet)
 
     def written(self):
         """How long its log is, for `said`."""
@@ -81,7 +84,7 @@ class Shim:
 
     def __exit__(self, error, *_):
         self.host.alias()
-        code = self.process.terminate(10)
+        code = self.process.terminate(PATIENCE)
         if code != 0 and error is None:
             raise Unmet(f"the shim was told to end and did not end well: exit {code}")
 
@@ -89,13 +92,13 @@ class Shim:
         """One line of the shim's log has all of these fields. It writes the line when the connection is over."""
         def found():
             return any(fields.items() <= fields_of(line).items() for line in self.process.log.read_text().splitlines())
-        wait_until(found, 5, f"the shim logs a line with {fields}", Unmet)
+        wait_until(found, self.patience, f"the shim logs a line with {fields}", Unmet)
 
     def warned_once(self, about, *words):
         """It has warned of this once, in a line that has all of these words too."""
         def found():
             return [line for line in self.process.log.read_text().splitlines() if " WARN " in line and about in line]
-        wait_until(found, 5, f"the shim warns of {about}", Unmet)
+        wait_until(found, self.patience, f"the shim warns of {about}", Unmet)
         if len(found()) > 1:
             raise Unmet(f"the shim warned of {about} {len(found())} times")
         if lacks := [word for word in words if word not in found()[0]]:
@@ -111,7 +114,7 @@ class Shim:
             lines = self.connections()[since:]
             over = not any(self.process.serves(port) for port in self.way.ports)
             return lines if over and set(roles) <= {line.get("role") for line in lines} else None
-        return wait_until(found, 5, f"the shim logs connections for {', '.join(roles)}", Unmet)
+        return wait_until(found, self.patience, f"the shim logs connections for {', '.join(roles)}", Unmet)
 
     def connections(self):
         """The fields of each line on a connection."""
@@ -126,6 +129,9 @@ def fields_of(line):
 
 class ForwarderShim(Shim):
     """The same, played by a forwarder that takes everything to one server."""
+
+    # It has no such log.
+    patience = 5
 
     def __init__(self, host, directory, way, settings, server):
         super().__init__(host, directory, way, settings)

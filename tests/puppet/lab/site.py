@@ -14,13 +14,21 @@ from lab.template import CONF
 from lab.web import Web
 
 
+# Seconds: a server's own default.
+IDLE = 30
+
+
 class Site:
     """A context: inside it the network, DNS and the web server are up; `run_servers` starts the Puppet servers."""
 
-    def __init__(self, servers=tuple(plan.SERVERS), environments=None):
-        """With these servers, the CA among them, and a directory with environments of Puppet's beside the lab's own."""
+    def __init__(self, servers=tuple(plan.SERVERS), environments=None, idle=IDLE):
+        """With these servers, the CA among them, and a directory with environments of Puppet's beside the lab's own.
+
+        `idle`: seconds until a server closes a connection on which nothing happens.
+        """
         self.names = servers
         self.environments = environments
+        self.idle = idle
         self.directory = None
         self.network = Network()
         self.servers = {}
@@ -28,6 +36,8 @@ class Site:
         self.web = None
         # Seconds of a run in which nothing is at fault, once they are known.
         self.healthy = None
+        # And for how long each of its connections to a compiler waited.
+        self.waits = []
         self.undo = ExitStack()
 
     def __enter__(self):
@@ -63,7 +73,7 @@ class Site:
         shutil.copytree(MODULE, environment / "modules" / "puppet_shim")
         for name in self.names:
             kind = CaServer if name == "ca" else Server
-            server = kind(self.network.hosts[name], self.directory / name, code)
+            server = kind(self.network.hosts[name], self.directory / name, code, self.idle)
             undo.callback(server.stop)
             server.configure()
             self.servers[name] = server

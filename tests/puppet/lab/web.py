@@ -22,7 +22,7 @@ class Web:
         command = ["/usr/bin/python3", "-u", "-m", "http.server", "--bind", plan.ipv4("web"),
                    "--directory", str(self.directory), "80"]
         self.process = Process(self.host.argv(*command), self.log)
-        wait_until(lambda: self.process.listens(80), 20, "the web server listens")
+        wait_until(lambda: self.process.listens(80), 60, "the web server listens")
 
     def down(self):
         if self.process:

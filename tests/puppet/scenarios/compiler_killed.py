@@ -31,5 +31,5 @@ def run(lab):
         unnoticed(outcome)
         traffic.went(agent, environment="compile1", plugins="files", catalog="compile2", report="compile2")
         traffic.delivered()
-        waited_little(compiled(shim))
+        waited_little(lab, compiled(shim))
     lab.cost("the run, without its pause", outcome.seconds - pause.length)

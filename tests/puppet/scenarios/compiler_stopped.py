@@ -20,5 +20,5 @@ def run(lab):
         unnoticed(outcome)
         traffic.went(agent, compile="compile2", plugins="files", report="compile2")
         traffic.delivered()
-        waited_little(compiled(shim))
+        waited_little(lab, compiled(shim))
     lab.cost("the run", outcome.seconds)

@@ -17,9 +17,9 @@ def run(lab):
     traffic = lab.traffic()
     with lab.ca.manual_signing(), lab.shim():
         waiting = agent.start(proxy(), "--waitforcert", "2", **WITHOUT_PAUSE)
-        wait_until(lambda: traffic.has("certificate", 404), 30, "the agent is told to wait", Unmet)
+        wait_until(lambda: traffic.has("certificate", 404), 180, "the agent is told to wait", Unmet)
         lab.ca.sign(agent.certname)
-        waiting.outcome(60).succeeded()
+        waiting.outcome(300).succeeded()
     if not traffic.has("certificate", 200):
         raise Unmet("the agent never fetched the certificate")
     traffic.went(agent, ca="ca", compile="compile1", plugins="files", report="compile2")
