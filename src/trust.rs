@@ -21,6 +21,9 @@ use tokio::time::Instant;
 /// Where agents keep it: the packages of Puppet and of `OpenVox`; Debian's.
 pub const AGENTS: [&str; 2] = ["/etc/puppetlabs/puppet/ssl/certs/ca.pem", "/var/lib/puppet/ssl/certs/ca.pem"];
 
+/// Where puppet-shim-ca.service copies Debian's, which only root may read.
+const COPY: &str = "/run/puppet-shim-ca/ca.pem";
+
 /// Its name as a credential: `LoadCredential=ca.pem:PATH` in the unit (systemd.exec(5)).
 const CREDENTIAL: &str = "ca.pem";
 
@@ -53,8 +56,8 @@ pub enum NoBundle {
     /// It is not there.
     #[error("there is no {}; the agent's first run brings it", list(.0))]
     Absent(Vec<PathBuf>),
-    /// It is where only root may read it, and was not there yet when systemd would have passed it on.
-    #[error("when this process was started there was no {}, which only root may read; the next start reads it", .0.display())]
+    /// It is where only root may look, and nothing has been handed on from there.
+    #[error("there is nothing yet from {}, where only root may look; puppet-shim-ca.path hands on what comes there", .0.display())]
     Awaited(PathBuf),
     /// It is there, and cannot be read.
     #[error("{} cannot be read: {why}; make it readable for puppet-shim's user", .path.display())]
@@ -79,7 +82,8 @@ pub enum NoBundle {
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
-    /// Whether a blank file is as good as none: a unit that is to start without the file gives such a credential.
+    /// Whether a blank file is as good as none: a unit that is to start without the file gives such a credential, and
+    /// of a file without certificates there is such a copy.
     may_be_blank: bool,
 }
 
@@ -99,8 +103,9 @@ struct Stamp {
 }
 
 impl Trust {
-    /// The bundle in the configured place, and nowhere else; without one, where it is found first:
-    /// `$CREDENTIALS_DIRECTORY/ca.pem`, unless blank, then where agents keep it. Nothing is looked at yet.
+    /// The bundle in the configured place, and nowhere else; without one, where it is found first: where agents keep
+    /// it, then the copy of it that `puppet-shim-ca.service` makes, then `$CREDENTIALS_DIRECTORY/ca.pem`. Nothing is
+    /// looked at yet.
     pub fn new(configured: Option<PathBuf>) -> Self {
         Trust { places: places(configured, env::var_os("CREDENTIALS_DIRECTORY")), state: Mutex::default() }
     }
@@ -122,32 +127,45 @@ impl Trust {
         found
     }
 
-    /// The first place with a bundle. Without any: what is wrong with the first place that has something.
+    /// The first place with a bundle. Without any: what is wrong with the first place that has something, one that may
+    /// not be looked at only if no other has.
     fn look(&self, known: Option<&Arc<Bundle>>) -> Result<Arc<Bundle>, NoBundle> {
         let mut wrong = None;
         for place in &self.places {
             match place.read(known) {
                 Ok(Some(bundle)) => return Ok(bundle),
                 Ok(None) => {}
-                Err(why) => wrong = wrong.or(Some(why)),
+                Err(why) => wrong = Some(why.unless(wrong)),
             }
         }
+        let originals = self.places.iter().filter(|place| !place.may_be_blank);
         Err(wrong.map_or_else(
-            || NoBundle::Absent(self.places.iter().map(|place| place.path.clone()).collect()),
-            |wrong| wrong.seen_by_root(self.places.iter().any(|place| place.may_be_blank)),
+            || NoBundle::Absent(originals.map(|place| place.path.clone()).collect()),
+            |wrong| if self.has_copies() { wrong.awaiting_a_copy() } else { wrong },
         ))
+    }
+
+    /// Whether somebody would put a copy here of what only root may read: where it goes is there.
+    fn has_copies(&self) -> bool {
+        let mut copies = self.places.iter().filter(|place| place.may_be_blank);
+        copies.any(|place| place.path.parent().is_some_and(Path::is_dir))
     }
 }
 
 impl NoBundle {
-    /// What it comes to where systemd, which may read everything, has passed on a blank file, as it does when there is
-    /// none to pass on.
-    fn seen_by_root(self, has_blank: bool) -> Self {
+    /// What it comes to where root copies what others may not read, and has not.
+    fn awaiting_a_copy(self) -> Self {
         match self {
-            NoBundle::Closed { path, kind: io::ErrorKind::PermissionDenied, .. } if has_blank => {
-                NoBundle::Awaited(path)
-            }
+            NoBundle::Closed { path, kind: io::ErrorKind::PermissionDenied, .. } => NoBundle::Awaited(path),
             other => other,
+        }
+    }
+
+    /// What was wrong before, unless that was only that this process may not look.
+    fn unless(self, before: Option<NoBundle>) -> Self {
+        match before {
+            None | Some(NoBundle::Closed { kind: io::ErrorKind::PermissionDenied, .. }) => self,
+            Some(before) => before,
         }
     }
 }
@@ -200,10 +218,12 @@ fn places(configured: Option<PathBuf>, credentials: Option<OsString>) -> Vec<Pla
     if let Some(path) = configured {
         return vec![place(path)];
     }
+    let copy = |path| Place { path, may_be_blank: true };
     let credential = credentials
         .filter(|directory| !directory.is_empty())
-        .map(|directory| Place { path: Path::new(&directory).join(CREDENTIAL), may_be_blank: true });
-    credential.into_iter().chain(AGENTS.map(|path| place(path.into()))).collect()
+        .map(|directory| copy(Path::new(&directory).join(CREDENTIAL)));
+    // What can be read itself is never older than a copy of it, and a copy follows it while a credential does not.
+    AGENTS.map(|path| place(path.into())).into_iter().chain([copy(COPY.into())]).chain(credential).collect()
 }
 
 /// At most one byte more than the largest.
@@ -432,12 +452,13 @@ mod tests {
         let place = |name, may_be_blank| Place { path: path(name), may_be_blank };
         let places = vec![place("credential", true), place("a", false), place("b", false)];
         let trust = Trust { places, state: Mutex::default() };
+        assert!(trust.has_copies());
         let found = async || {
             advance(LOOK).await;
             trust.bundle().map(|bundle| bundle.path.clone())
         };
 
-        assert_eq!(found().await, Err(NoBundle::Absent(vec![path("credential"), path("a"), path("b")])));
+        assert_eq!(found().await, Err(NoBundle::Absent(vec![path("a"), path("b")])));
         for blank in ["", "\n"] {
             fs::write(path("credential"), blank).unwrap();
             assert!(matches!(found().await, Err(NoBundle::Absent(_))));
@@ -454,13 +475,16 @@ mod tests {
 
     /// Root may read everything, so there is no file to show it with.
     #[test]
-    fn what_was_not_there_at_the_start_is_awaited() {
+    fn what_root_has_not_copied_yet_is_awaited() {
         let closed = |kind| NoBundle::Closed { path: "/x".into(), why: String::new(), kind };
         let denied = || closed(io::ErrorKind::PermissionDenied);
-        assert_eq!(denied().seen_by_root(true), NoBundle::Awaited("/x".into()));
-        assert_eq!(denied().seen_by_root(false), denied());
+        assert_eq!(denied().awaiting_a_copy(), NoBundle::Awaited("/x".into()));
         let other = || closed(io::ErrorKind::NotADirectory);
-        assert_eq!(other().seen_by_root(true), other());
+        assert_eq!(other().awaiting_a_copy(), other());
+        // But what is wrong with a copy counts.
+        assert_eq!(other().unless(Some(denied())), other());
+        assert_eq!(denied().unless(Some(other())), other());
+        assert_eq!(other().unless(None), other());
     }
 
     #[test]
@@ -470,11 +494,11 @@ mod tests {
             places.iter().map(|place| (place.path.display().to_string(), place.may_be_blank)).collect()
         };
         let agents = AGENTS.map(|path| (path.to_string(), false));
-        assert_eq!(paths(None, None), agents);
-        assert_eq!(paths(None, Some("")), agents);
-        let credential = ("/run/credentials/puppet-shim.service/ca.pem".to_string(), true);
-        let found = paths(None, Some("/run/credentials/puppet-shim.service"));
-        assert_eq!((&found[0], &found[1..]), (&credential, &agents[..]));
+        let copies = ["/run/puppet-shim-ca/ca.pem", "/run/credentials/puppet-shim.service/ca.pem"];
+        let copies = copies.map(|path| (path.to_string(), true));
+        assert_eq!(paths(None, None), [&agents[..], &copies[..1]].concat());
+        assert_eq!(paths(None, Some("")), [&agents[..], &copies[..1]].concat());
+        assert_eq!(paths(None, Some("/run/credentials/puppet-shim.service")), [&agents[..], &copies[..]].concat());
         assert_eq!(paths(Some("/x"), Some("/run/credentials/puppet-shim.service")), [("/x".to_string(), false)]);
     }
 }

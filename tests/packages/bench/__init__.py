@@ -10,6 +10,7 @@ agent       Debian's agent in the machine, for these
 module      the Puppet module, applied in the machine
 repository  a repository for apt, in the machine
 tunnel      a connection through the shim
+streams     bytes through many of these at once
 execution   when a program of the machine's begins
 scenario    a scenario's file, and the bench as it sees it
 

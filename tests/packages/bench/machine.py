@@ -79,6 +79,15 @@ class Machine:
                     return int(child)
         return None
 
+    def reboot(self):
+        """Shut down in order, and booted again: the disk is the same, /run is not."""
+        self.run("systemctl", "poweroff", check=False)
+        if self.process.wait(60) is None:
+            raise Failure("the machine does not shut down in a minute")
+        for hierarchy in HIERARCHIES:
+            self.prune(hierarchy / self.group)
+        self.boot()
+
     def state(self):
         return self.run("systemctl", "is-system-running", check=False).strip()
 

@@ -5,10 +5,11 @@ machine has no IPv6.
 """
 
 import importlib
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import network, tunnel
+from bench import network, streams, tunnel
 from bench.agent import Agent
 from bench.image import image
 from bench.machine import SERVICE, SOCKET, Machine
@@ -141,6 +142,12 @@ class Bench:
     def traffic(self, through):
         return tunnel.Traffic(through)
 
+    def streams(self, through):
+        return streams.Streams(through)
+
+    def crowd(self, clients):
+        return tunnel.Crowd(self.machine.namespace, clients)
+
     def knocking(self):
         return tunnel.Knocking(self.machine.namespace)
 
@@ -154,6 +161,12 @@ class Bench:
         wait_until(lambda: self.machine.main_pid() == 0, seconds, "the process leaves when it is idle", Unmet)
         wait_until(lambda: self.machine.property(SERVICE, "ActiveState") == "inactive", 5, "the service is inactive", Unmet)
         self.listens()
+
+    def listens_at(self, address):
+        """Whether the machine takes a connection there."""
+        with self.machine.namespace.entered(), socket.socket() as probe:
+            probe.settimeout(tunnel.TIMEOUT)
+            return probe.connect_ex(address) == 0
 
     def listens(self):
         demand(self.machine.active(SOCKET), f"{SOCKET} is not active")

@@ -27,6 +27,8 @@ class Server:
         self.reached = None
         # With a certificate, it is shown to who says hello in another way.
         self.tls = None
+        # An event before which a connection that is made now has no answer to what it asks.
+        self.compiled = None
         with namespace.entered():
             self.socket = socket.create_server((address, PORT), backlog=256)
         threading.Thread(target=self.accept, daemon=True).start()
@@ -41,6 +43,15 @@ class Server:
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.load_cert_chain(certificate, key)
 
+    @contextlib.contextmanager
+    def compiling(self):
+        """Who connects inside it waits for an answer, as for a catalog, until the event that this gives is set."""
+        self.compiled = threading.Event()
+        try:
+            yield self.compiled
+        finally:
+            self.compiled = None
+
     def serve(self, connection):
         with connection, contextlib.suppress(OSError):
             # Two hellos differ soon.
@@ -50,7 +61,7 @@ class Server:
                     shown.recv(1)
             else:
                 self.reached = began
-                echo(connection)
+                echo(connection, self.compiled)
 
     def close(self):
         # Wakes `accept`, which closing alone does not.
@@ -66,10 +77,12 @@ def certified(directory, name):
     return certificate, key
 
 
-def echo(connection):
+def echo(connection, compiled):
     exactly(connection, len(HELLO))
     connection.sendall(ANSWER)
     while data := connection.recv(1 << 16):
+        if compiled:
+            compiled.wait()
         connection.sendall(data)
 
 

@@ -39,11 +39,25 @@ class Tunnel:
         data = self.random.randbytes(length)
         sender = threading.Thread(target=self.socket.sendall, args=[data], daemon=True)
         sender.start()
+        self.returns(data)
+        sender.join()
+
+    def ask(self, length):
+        """So many bytes go to the server, fewer than wait in a socket; returns them."""
+        data = self.random.randbytes(length)
+        try:
+            self.socket.sendall(data)
+        except OSError as error:
+            raise Unmet(f"the tunnel broke: {error}") from None
+        return data
+
+    def returns(self, data):
+        """These bytes come back, and are the same."""
+        length = len(data)
         try:
             echo = exactly(self.socket, length)
         except OSError as error:
             raise Unmet(f"the tunnel broke: {error}") from None
-        sender.join()
         if echo != data:
             at = next(at for at, (ours, theirs) in enumerate(zip(data, echo)) if ours != theirs)
             raise Unmet(f"of {length} bytes that went through the tunnel, number {at} came back as another")
@@ -117,3 +131,38 @@ class Knocking:
         self.thread.join(TIMEOUT)
         if self.error and error is None:
             raise Unmet(f"after {self.count} connections the port did not take one: {self.error}")
+
+
+class Crowd:
+    """Inside it, so many clients connect, have bytes go to the server and back, and close, over and over."""
+
+    def __init__(self, namespace, clients):
+        self.namespace = namespace
+        self.count = 0
+        self.failures = []
+        self.lock = threading.Lock()
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(clients)]
+
+    def run(self):
+        while not self.over.is_set():
+            try:
+                with Tunnel(self.namespace) as tunnel:
+                    tunnel.returns(tunnel.ask(1000))
+            except Unmet as error:
+                with self.lock:
+                    self.failures.append(error)
+            with self.lock:
+                self.count += 1
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, error, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(TIMEOUT)
+        if self.failures and error is None:
+            raise Unmet(f"{len(self.failures)} of {self.count} connections failed, the first: {self.failures[0]}")

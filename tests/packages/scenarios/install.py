@@ -25,3 +25,8 @@ def run(bench):
         demand(address in listening, f"the socket listens on {listening}, without {address}")
     with bench.tunnel(address=("::1", 8139)) as connection:
         connection.exchange()
+
+    machine.reboot()
+    bench.listens()
+    demand(machine.main_pid() == 0, "the service runs after a reboot though nobody has connected")
+    bench.works()

@@ -1,4 +1,4 @@
-"""Nothing that lintian or rpmlint calls an error, and units that systemd takes, with an exposure of at most 1.2.
+"""Nothing that lintian or rpmlint calls an error, and units that systemd takes, the service with an exposure of at most 1.2.
 
 What is overridden is explained where that is done: packaging/deb/lintian-overrides, packaging/rpm/rpmlint.toml.
 """
@@ -10,8 +10,8 @@ from bench.built import REPOSITORY
 from bench.machine import SERVICE, SOCKET
 from bench.scenario import demand
 
-# Tenths.
-EXPOSURE = 12
+# Tenths. The second is root, with one capability, for a moment.
+EXPOSURE = {SERVICE: 12, "puppet-shim-ca.service": 15}
 
 
 def run(bench):
@@ -24,14 +24,15 @@ def run(bench):
 
     machine = bench.boot()
     machine.install(bench.package.deb)
-    for unit in (SERVICE, SOCKET):
+    for unit in (SERVICE, SOCKET, "puppet-shim-ca.service", "puppet-shim-ca.path"):
         said = machine.run("systemd-analyze", "verify", unit)
         demand("puppet-shim" not in said, f"systemd-analyze verify\n{said}")
-    said = machine.run("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager",
-                       f"/lib/systemd/system/{SERVICE}", check=False)
-    exposure = re.search(r"Overall exposure level.*: ([\d.]+)", said)
-    demand(exposure and float(exposure[1]) * 10 <= EXPOSURE, f"systemd-analyze security\n{said}")
-    bench.notes.append(f"exposure {exposure[1]}")
+    for unit, most in EXPOSURE.items():
+        said = machine.run("systemd-analyze", "security", "--offline=true", f"--threshold={most}", "--no-pager",
+                           f"/lib/systemd/system/{unit}", check=False)
+        exposure = re.search(r"Overall exposure level.*: ([\d.]+)", said)
+        demand(exposure and float(exposure[1]) * 10 <= most, f"systemd-analyze security\n{said}")
+        bench.notes.append(f"{unit}: exposure {exposure[1]}")
 
 
 def tool(*argv):

@@ -5,8 +5,10 @@ What the machine's other programs write meanwhile, their logs and databases, is 
 
 from bench.machine import SERVICE, SOCKET
 from bench.scenario import demand
+from bench.server import certified
 from lab.evidence import Unmet
 from lab.process import wait_until
+from scenarios.ca_file import CA, COPIER, COPY, WATCH
 
 # Of dpkg, apt, systemd and man: they keep books.
 OTHERS = ("/var/log/", "/var/lib/dpkg/", "/var/lib/apt/", "/var/cache/apt/", "/var/cache/man/", "/var/cache/debconf/",
@@ -15,16 +17,20 @@ OTHERS = ("/var/log/", "/var/lib/dpkg/", "/var/lib/apt/", "/var/cache/apt/", "/v
 
 def run(bench):
     machine = bench.boot()
+    # What the agent has, of which a copy is made.
+    machine.write(CA, certified(bench.directory, "Puppet CA")[0].read_text())
     before = everything(machine)
     machine.run("touch", "/mark")
     machine.install(bench.package.deb)
     bench.configure()
     bench.works()
     demand(machine.path("/var/lib/private/puppet-shim").is_dir(), "the state directory is elsewhere than this looks for it")
+    wait_until(machine.path(COPY).exists, 10, "the agent's CA certificates are copied", Unmet)
 
     machine.run("apt-get", "remove", "--yes", "puppet-shim", error=Unmet)
-    for unit in (SOCKET, SERVICE):
+    for unit in (SOCKET, SERVICE, WATCH, COPIER):
         demand(machine.property(unit, "ActiveState") == "inactive", f"{unit} runs after the removal")
+    demand(not machine.path(COPY).parent.exists(), "a removal leaves the copy of the agent's CA certificates")
     demand(machine.path("/etc/puppet-shim/puppet-shim.toml").exists(), "a removal takes the configuration along")
     demand(machine.path("/var/lib/private/puppet-shim").is_dir(), "a removal takes the state along")
 

@@ -4,6 +4,7 @@ from bench.machine import SERVICE, SOCKET
 from bench.scenario import CONFIG, demand
 from lab.evidence import Unmet
 from lab.process import wait_until
+from scenarios.ca_file import COPIER, WATCH
 
 # rpm's own books, and what other programs keep.
 OTHERS = ("/var/lib/rpm/", "/root/", "/var/log/", "/var/lib/systemd/", "/var/cache/", "/tmp/", "/var/tmp/", "/etc/.pwd.lock")
@@ -35,7 +36,7 @@ def run(bench):
     bench.listens()
 
     machine.run("rpm", "--erase", "puppet-shim", error=Unmet)
-    for unit in (SOCKET, SERVICE):
+    for unit in (SOCKET, SERVICE, WATCH, COPIER):
         demand(machine.property(unit, "ActiveState") == "inactive", f"{unit} runs after the removal")
     after = set(machine.run("find", "/", "-xdev").splitlines())
     left = {path for path in after - before if not path.startswith(OTHERS)}
