@@ -33,7 +33,7 @@ Examples:
 /// keys and lines and no more. A file that cannot be put back keeps none of the others from it; the same again goes on with it.
 ///
 /// It refuses, with the reason, what could not work. A proxy that the agent has already becomes `foreign` in our
-/// configuration. --apply and --undo are for root alone, whose agent it is. Exits with 0 where it is done or nothing has to
+/// configuration, and its `server_list` the servers of compile, where there are no SRV records. --apply and --undo are for root alone, whose agent it is. Exits with 0 where it is done or nothing has to
 /// be, with 1 where it is refused or has failed, and with 78 where our configuration cannot be used.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
