@@ -200,20 +200,22 @@ async fn a_configuration_that_is_not_there_comes_and_goes() {
     let world = World::new().await;
     let settings = "certname = agent01\nhttp_proxy_host = proxy.lab.test\nserver_list = 127.0.0.1:9\n";
     fs::write(world.conf(), PUPPET_CONF.replace("\n\n", &format!("\n{settings}\n"))).unwrap();
-    let file = world.folder.path().join("etc/puppet-shim/puppet-shim.toml");
+    let path = Path::new("etc/puppet-shim/puppet-shim.toml");
+    let file = world.folder.path().join(path);
     let narrow = &["sh", "-c", "umask 077; exec \"$0\" \"$@\""];
-    let setup = async |args: &[&str]| {
-        let args = [&["setup"], args].concat();
-        world.call(world.host.with_file(&file, &[as_root(), narrow].concat(), &args)).await
+    let setup = async |args: &[&str], file: &Path| {
+        let mut command = world.host.with_file(file, &[as_root(), narrow].concat(), &[&["setup"], args].concat());
+        command.current_dir(world.folder.path());
+        world.call(command).await
     };
-    let (code, out, err) = setup(&["--mode", "port", "--apply"]).await;
+    let (code, out, err) = setup(&["--mode", "port", "--apply"], path).await;
     assert_eq!(code, Some(0), "{out}{err}");
     let expected = "domain = \"lab.test\"\ncertname = \"agent01\"\nrole.compile.servers = [\"127.0.0.1:9\"]\n\
                     foreign = \"http://proxy.lab.test:8140\"\n";
     assert_eq!(fs::read_to_string(&file).unwrap(), expected);
     let modes = [file.as_path(), file.parent().unwrap(), &world.folder.path().join("etc")];
     assert_eq!(modes.map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777), [0o644, 0o755, 0o755]);
-    assert_eq!(setup(&["--undo"]).await.0, Some(0));
+    assert_eq!(world.setup(&["--undo"]).await.0, Some(0), "from another directory");
     assert!(!world.folder.path().join("etc").exists());
 }
 

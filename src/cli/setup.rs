@@ -1,7 +1,7 @@
 //! `puppet-shim setup`: sends the agent through puppet-shim, and takes it off again.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, Accepted, Config, Rejected};
@@ -70,7 +70,9 @@ type Outcome = Result<ExitCode, SetupError>;
 
 /// Runs the command.
 pub fn setup(args: &SetupArgs) -> ExitCode {
-    let places = Places::of_host(args.config.clone().unwrap_or_else(config::default_file));
+    let configuration = args.config.clone().unwrap_or_else(config::default_file);
+    // Whoever undoes it may be in another directory.
+    let places = Places::of_host(path::absolute(&configuration).unwrap_or(configuration));
     let (mut out, mut err) = (io::stdout(), io::stderr());
     if (args.apply || args.undo) && !rustix::process::geteuid().is_root() {
         let _ = writeln!(err, "puppet-shim: {NOT_ROOT}");
