@@ -18,6 +18,7 @@ use puppet_shim::config;
 use puppet_shim::puppet::{COMMAND_VARIABLE, Puppet};
 use puppet_shim::setup::configuration::{Key, Wanted};
 use puppet_shim::setup::draft::{Draft, FileChange};
+use puppet_shim::setup::puppet_conf;
 use puppet_shim::setup::record::{Book, Part, Record};
 use puppet_shim::setup::undo::{Undone, undo};
 use puppet_shim::setup::work::apply;
@@ -317,6 +318,20 @@ async fn refuses_a_port_that_somebody_else_has() {
     drop(listener);
     let (code, out, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
     assert_eq!(code, Some(0), "{out}{err}");
+}
+
+/// By Puppet itself, which writes in front of a section that is empty.
+#[test]
+fn a_list_of_servers_comes_back_to_its_place() {
+    let puppet = Puppet::find().unwrap();
+    let text = "# stock\n[main]\nserver_list = a , b:8141\n";
+    let wanted = [("http_proxy_host".to_owned(), Some("127.0.0.1".to_owned())), ("server_list".to_owned(), None)];
+    let edited = puppet_conf::edit(&puppet, text, &wanted).unwrap();
+    assert_eq!(edited.text, "# stock\n[main]\nhttp_proxy_host = 127.0.0.1\n");
+    assert_eq!(edited.settings[1].was.as_deref(), Some("a , b:8141"));
+    let since = edited.text + "# by hand\n";
+    let (back, left) = puppet_conf::take_back(&puppet, &since, &edited.settings, true).unwrap();
+    assert_eq!((back.as_str(), left.len()), ("# stock\n[main]\nserver_list = a , b:8141\n# by hand\n", 0));
 }
 
 /// What is written in `[agent]` goes before `[main]`, and setup writes there alone. Who just took a list of servers out would

@@ -61,6 +61,8 @@ pub fn plan(mode: Mode, facts: &Facts) -> Plan {
         Mode::Proxy | Mode::Port => plan.enter_by_proxy(facts, &asked),
         Mode::Alias => plan.enter_by_alias(facts, &asked),
     }
+    // What is taken out last leaves Puppet a section to write the others into: in front of an empty one it would put them.
+    plan.settings.sort_by_key(|(_, to)| to.is_none());
     plan
 }
 

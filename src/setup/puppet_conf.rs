@@ -102,7 +102,8 @@ pub fn take_back<'s>(
     let names: Vec<_> = settings.iter().map(|setting| setting.name.as_str()).collect();
     let present = puppet.settings(SECTION, &names)?;
     let mut left = Vec::new();
-    for setting in settings {
+    // The last first: what was taken out then is there again before the section could become empty.
+    for setting in settings.iter().rev() {
         if present.get(&setting.name) != setting.to.as_deref() {
             left.push(setting);
         } else if let Some(was) = &setting.was {

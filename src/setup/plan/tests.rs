@@ -403,7 +403,10 @@ fn a_server_that_no_certificate_should_name() {
 #[test]
 fn the_agents_own_choice_is_taken_off_it() {
     let plan = good(Mode::Proxy, &site_with(&[("use_srv_records", "true"), ("server_list", "a:8140,b:8140")]));
-    assert_eq!(settings(&plan)[1..3], ["use_srv_records=false", "server_list"]);
+    assert_eq!(
+        settings(&plan)[1..],
+        ["use_srv_records=false", "http_proxy_host=127.0.0.1", "http_proxy_port=8139", "server_list"]
+    );
     assert_eq!(keys(&plan), Vec::<String>::new());
     warns(
         &plan,
