@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod log;
 pub mod no_proxy;
+pub mod process;
 pub mod puppet;
 pub mod reload;
 pub mod runtime;

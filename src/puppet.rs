@@ -13,9 +13,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::process::{self, ProcessError};
 
 /// Where packages put it: those of Puppet and of `OpenVox`, then Debian's. If both are there, the first is whose service
 /// runs: Debian's cannot be installed beside it without a conflict over `puppet.service`.
@@ -30,12 +33,17 @@ pub const COMMAND_VARIABLE: &str = "PUPPET_SHIM_PUPPET";
 /// What the agent's service reads into its environment (`EnvironmentFile=` of `puppet.service`, and the init script of old).
 pub const ENVIRONMENT_FILES: [&str; 3] = ["/etc/sysconfig/puppetagent", "/etc/sysconfig/puppet", "/etc/default/puppet"];
 
+/// How long a command may take: Puppet starts in a second or two, in many more on a host that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The `puppet` command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Puppet {
     command: PathBuf,
     /// Another `puppet.conf` than the agent's own.
     config: Option<PathBuf>,
+    /// How long it is waited for.
+    patience: Duration,
 }
 
 /// Values of Puppet's settings, by name.
@@ -55,6 +63,14 @@ pub enum PuppetError {
         command: PathBuf,
         /// What the kernel says.
         why: io::Error,
+    },
+    /// It hangs.
+    #[error("`{call}`: {why}; call it by hand, and see what it waits for")]
+    Slow {
+        /// As typed.
+        call: String,
+        /// For how long it was waited for.
+        why: ProcessError,
     },
     /// It says that something is wrong, in its own words.
     #[error("`{call}`: {said}")]
@@ -79,7 +95,7 @@ impl Puppet {
         let mut absent = Vec::new();
         for command in commands {
             if command.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0) {
-                return Ok(Puppet { command: command.to_owned(), config: None });
+                return Ok(Puppet { command: command.to_owned(), config: None, patience: PATIENCE });
             }
             absent.push(command.display().to_string());
         }
@@ -113,13 +129,13 @@ impl Puppet {
     }
 
     /// What these settings are for `section` (`main`, or `agent`, which has what `main` says unless it says otherwise).
-    /// Blocks for the seconds that Puppet takes to start.
+    /// Blocks for the seconds that Puppet takes to start, at most for a minute.
     pub fn settings(&self, section: &str, names: &[&str]) -> Result<Settings, PuppetError> {
-        let output = self.output(self.question(section, names))?;
+        let output = self.output(&print(section, names))?;
         self.answer(section, names, &output)
     }
 
-    /// The command that prints these settings, for who wants to bound it.
+    /// The command that prints these settings, for who waits for it himself.
     pub fn question(&self, section: &str, names: &[&str]) -> Command {
         self.calling(&print(section, names))
     }
@@ -145,7 +161,7 @@ impl Puppet {
     }
 
     fn run(&self, args: &[&str]) -> Result<(), PuppetError> {
-        self.ended_well(args, &self.output(self.calling(args))?)
+        self.ended_well(args, &self.output(args)?)
     }
 
     fn calling(&self, args: &[&str]) -> Command {
@@ -157,9 +173,11 @@ impl Puppet {
         command
     }
 
-    fn output(&self, mut command: Command) -> Result<Output, PuppetError> {
-        let not_started = |why| PuppetError::NotStarted { command: self.command.clone(), why };
-        command.stdin(Stdio::null()).output().map_err(not_started)
+    fn output(&self, args: &[&str]) -> Result<Output, PuppetError> {
+        process::run(self.calling(args), self.patience).map_err(|why| match why {
+            ProcessError::Io(why) => PuppetError::NotStarted { command: self.command.clone(), why },
+            why @ ProcessError::Slow(_) => PuppetError::Slow { call: self.call(args), why },
+        })
     }
 
     fn ended_well(&self, args: &[&str], output: &Output) -> Result<(), PuppetError> {
@@ -239,7 +257,7 @@ mod tests {
         let command = folder.path().join("puppet");
         fs::write(&command, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
-        ((turn, folder), Puppet { command, config: None })
+        ((turn, folder), Puppet { command, config: None, patience: PATIENCE })
     }
 
     #[test]
@@ -271,7 +289,7 @@ echo '{"server":"puppet","ca_port":8140,"use_srv_records":true,"sourceaddress":n
     #[test]
     fn tells_its_version() {
         let folder = tempfile::tempdir().unwrap();
-        let puppet = Puppet { command: folder.path().join("bin/puppet"), config: None };
+        let puppet = Puppet { command: folder.path().join("bin/puppet"), config: None, patience: PATIENCE };
         fs::create_dir(folder.path().join("bin")).unwrap();
         assert_eq!(puppet.version(), None);
         for (library, version) in [("lib/ruby/vendor_ruby", "7.23.0"), ("puppet/lib/ruby/vendor_ruby", "8.10.0")] {
@@ -281,7 +299,7 @@ echo '{"server":"puppet","ca_port":8140,"use_srv_records":true,"sourceaddress":n
             assert_eq!(puppet.version().as_deref(), Some(version));
         }
         // Debian's, of which the other tests speak.
-        let debians = Puppet { command: COMMANDS[1].into(), config: None };
+        let debians = Puppet { command: COMMANDS[1].into(), config: None, patience: PATIENCE };
         assert_eq!(debians.version().as_deref(), Some("7.23.0"));
     }
 
@@ -292,6 +310,19 @@ echo '{"server":"puppet","ca_port":8140,"use_srv_records":true,"sourceaddress":n
             let error = puppet.settings("main", &["server"]).unwrap_err().to_string();
             assert!(error.contains("config print --section main --render-as json server"), "{error}");
         }
+    }
+
+    #[test]
+    fn one_that_hangs_is_not_waited_for() {
+        let (_folder, puppet) = fake("sleep 60; true");
+        let puppet = Puppet { patience: Duration::from_millis(100), ..puppet };
+        let began = tokio::time::Instant::now();
+        for error in [puppet.settings("main", &["server"]).unwrap_err(), puppet.delete("main", "server").unwrap_err()] {
+            let (error, command) = (error.to_string(), puppet.command().display());
+            assert!(error.starts_with(&format!("`{command} config ")), "{error}");
+            assert!(error.contains("server`: it did not end within 0.1 s, and was killed; call it by hand"), "{error}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(30));
     }
 
     #[test]

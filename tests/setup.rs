@@ -1,7 +1,7 @@
 //! `puppet-shim setup` as an administrator meets it: what it shows, what it changes, and that it puts that back, however far it
 //! had come.
 //!
-//! A script plays Puppet, with a `puppet.conf` that has no section but `[main]`; the lab has the real one.
+//! A script plays Puppet, with a `puppet.conf` that has no sections but `[main]` and `[agent]` behind it; the lab has the real one.
 
 // A test ends where its set-up fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -18,6 +18,7 @@ use puppet_shim::config;
 use puppet_shim::puppet::{COMMAND_VARIABLE, Puppet};
 use puppet_shim::setup::configuration::{Key, Wanted};
 use puppet_shim::setup::draft::{Draft, FileChange};
+use puppet_shim::setup::puppet_conf;
 use puppet_shim::setup::record::{Book, Part, Record};
 use puppet_shim::setup::undo::{Undone, undo};
 use puppet_shim::setup::work::apply;
@@ -30,17 +31,21 @@ use support::dns::Dns;
 const PUPPET: &str = r#"#!/bin/sh
 conf=CONF
 names=
+newline='
+'
 [ "$1" = config ] || exit 9
 action=$2
 shift 2
 while [ $# -gt 0 ]; do
     case $1 in
-        --section | --render-as) shift ;;
+        --section) section=$2; shift ;;
+        --render-as) shift ;;
         --config) conf=$2; shift ;;
-        *) names="$names $1" ;;
+        *) names="$names$1$newline" ;;
     esac
     shift
 done
+IFS=$newline
 set -- $names
 case $action in
     set)
@@ -48,11 +53,13 @@ case $action in
         grep -q '^\[main\]' "$conf" || echo '[main]' >>"$conf"
         exec sed -i "/^\[main\]/a $1 = $2" "$conf"
         ;;
-    delete) exec sed -i "/^$1 = /d" "$conf" ;;
+    delete) exec sed -i "/^\[agent\]/,\$!{/^$1 = /d}" "$conf" ;;
     print)
         separator='{'
         for name; do
-            value=$(sed -n "s/^$name = //p" "$conf" 2>/dev/null)
+            value=$(sed -n "/^\[agent\]/q; s/^$name = //p" "$conf" 2>/dev/null)
+            own=$(sed -n "/^\[agent\]/,\$s/^$name = //p" "$conf" 2>/dev/null)
+            [ "$section" = agent ] && value=${own:-$value}
             case $name in
                 config) value=$conf ;;
                 *_server)
@@ -77,7 +84,7 @@ const PUPPET_CONF: &str = "# by the package\n[main]\nserver = puppet.lab.test\n\
 struct World {
     host: Host,
     folder: tempfile::TempDir,
-    _dns: Dns,
+    dns: Dns,
 }
 
 impl World {
@@ -85,8 +92,15 @@ impl World {
         let dns = Dns::start().await;
         dns.set_srv("_x-puppet._tcp.lab.test", 60, &[(0, 0, 8140, "compile1.lab.test")]).await;
         dns.set_srv("_x-puppet-ca._tcp.lab.test", 60, &[(0, 0, 8140, "ca1.lab.test")]).await;
-        let config = format!("# by hand\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\n", dns.address());
-        let world = World { host: Host::new(&config), folder: tempfile::tempdir().unwrap(), _dns: dns };
+        for name in ["compile1.lab.test", "ca1.lab.test", "reports.lab.test"] {
+            dns.set_addresses(name, 60, &["192.0.2.1".parse().unwrap()]).await;
+        }
+        // Nobody is at that address.
+        let config = format!(
+            "# by hand\ndomain = \"lab.test\"\ndns.servers = [\"{}\"]\ncertificates.check = false\n",
+            dns.address()
+        );
+        let world = World { host: Host::new(&config), folder: tempfile::tempdir().unwrap(), dns };
         fs::write(world.conf(), PUPPET_CONF).unwrap();
         fs::set_permissions(world.conf(), fs::Permissions::from_mode(0o640)).unwrap();
         let puppet = PUPPET.replace("CONF", world.conf().to_str().unwrap());
@@ -105,9 +119,7 @@ impl World {
 
     /// Exit code, standard output, standard error.
     async fn setup(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        // Whoever runs the tests is root there.
-        let prefix: &[&str] = if geteuid().is_root() { &[] } else { &["unshare", "--map-root-user"] };
-        self.call(self.host.prefixed(prefix, &[&["setup"], args].concat())).await
+        self.call(self.host.prefixed(as_root(), &[&["setup"], args].concat())).await
     }
 
     async fn call(&self, mut command: Command) -> (Option<i32>, String, String) {
@@ -123,6 +135,11 @@ impl World {
     fn texts(&self) -> [String; 2] {
         [self.conf(), self.host.file()].map(|path| fs::read_to_string(path).unwrap())
     }
+}
+
+/// By which whoever runs the tests is root.
+fn as_root() -> &'static [&'static str] {
+    if geteuid().is_root() { &[] } else { &["unshare", "--map-root-user"] }
 }
 
 #[tokio::test]
@@ -177,19 +194,65 @@ async fn takes_out_its_own_and_no_more_where_others_have_written() {
     assert_eq!(conf, before.replace("[main]\n", "[main]\nhttp_proxy_port = 3128\n") + "runinterval = 1h\n");
 }
 
+/// Its directory too, which the service has to come through, whatever the umask. No nameserver of ours is in it, so the agent
+/// has a server by address, on a port of loopback where nobody is.
 #[tokio::test]
 async fn a_configuration_that_is_not_there_comes_and_goes() {
     let world = World::new().await;
-    fs::write(world.conf(), PUPPET_CONF.replace("\n\n", "\ncertname = agent01\nhttp_proxy_host = proxy.lab.test\n\n"))
-        .unwrap();
-    fs::remove_file(world.host.file()).unwrap();
-    let (code, out, err) = world.setup(&["--mode", "port", "--apply"]).await;
+    let settings = "certname = agent01\nhttp_proxy_host = proxy.lab.test\nserver_list = 127.0.0.1:9\n";
+    fs::write(world.conf(), PUPPET_CONF.replace("\n\n", &format!("\n{settings}\n"))).unwrap();
+    let path = Path::new("etc/puppet-shim/puppet-shim.toml");
+    let file = world.folder.path().join(path);
+    let narrow = &["sh", "-c", "umask 077; exec \"$0\" \"$@\""];
+    let setup = async |args: &[&str], file: &Path| {
+        let mut command = world.host.with_file(file, &[as_root(), narrow].concat(), &[&["setup"], args].concat());
+        command.current_dir(world.folder.path());
+        world.call(command).await
+    };
+    let (code, out, err) = setup(&["--mode", "port", "--apply"], path).await;
     assert_eq!(code, Some(0), "{out}{err}");
-    let expected = "domain = \"lab.test\"\ncertname = \"agent01\"\nforeign = \"http://proxy.lab.test:8140\"\n";
-    assert_eq!(fs::read_to_string(world.host.file()).unwrap(), expected);
-    assert_eq!(fs::metadata(world.host.file()).unwrap().permissions().mode() & 0o777, 0o644);
+    let expected = "domain = \"lab.test\"\ncertname = \"agent01\"\nrole.compile.servers = [\"127.0.0.1:9\"]\n\
+                    foreign = \"http://proxy.lab.test:8140\"\n";
+    assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+    let modes = [file.as_path(), file.parent().unwrap(), &world.folder.path().join("etc")];
+    assert_eq!(modes.map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777), [0o644, 0o755, 0o755]);
+    assert_eq!(world.setup(&["--undo"]).await.0, Some(0), "from another directory");
+    assert!(!world.folder.path().join("etc").exists());
+}
+
+/// A site that lives by the agent's own list, whose `server` is a name that leads nowhere.
+#[tokio::test]
+async fn carries_the_agents_list_of_servers_over() {
+    let world = World::new().await;
+    world.dns.set_srv("_x-puppet._tcp.lab.test", 0, &[]).await;
+    let conf = "[main]\nserver = puppet\nserver_list = compile1.lab.test:8141 , reports.lab.test\n\n# the end\n";
+    fs::write(world.conf(), conf).unwrap();
+    let [_, config] = world.texts();
+    let (code, out, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let puppet = world.puppet().display().to_string();
+    assert!(out.contains(&format!("\n{puppet} config delete server_list --section main\n")), "{out}");
+    let servers = "role.compile.servers = [\"compile1.lab.test:8141\", \"reports.lab.test\"]\n";
+    let line = "#   compile: puppet:8140, to compile1.lab.test:8141, reports.lab.test:8140 (by static)\n";
+    assert!(out.contains(line), "{out}");
+    let after = world.texts();
+    assert_eq!(after[1], format!("{config}{servers}"));
+    assert!(!after[0].contains("server_list"), "{}", after[0]);
+    let (code, out, _) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!((code, out.as_str()), (Some(0), "nothing to do: the agent comes to puppet-shim in proxy mode\n"));
+
     assert_eq!(world.setup(&["--undo"]).await.0, Some(0));
-    assert!(!world.host.file().exists());
+    assert_eq!(world.texts(), [conf.to_owned(), config.clone()]);
+
+    // The same where somebody has written into both.
+    assert_eq!(world.setup(&["--mode", "proxy", "--apply"]).await.0, Some(0));
+    for (path, text) in [world.conf(), world.host.file()].into_iter().zip(world.texts()) {
+        fs::write(path, text + "# by hand\n").unwrap();
+    }
+    assert_eq!(world.setup(&["--undo"]).await.0, Some(0));
+    let [conf, text] = world.texts();
+    assert!(conf.contains("\nserver_list = compile1.lab.test:8141 , reports.lab.test\n"), "{conf}");
+    assert_eq!(text, format!("{config}# by hand\n"));
 }
 
 /// Servers that have a name of their own and no records go on as before; so does a name that the site has for all.
@@ -220,6 +283,16 @@ async fn refuses_with_the_reason() {
     for (server, mode, words) in [
         ("localhost", "proxy", "is no name that a server's certificate should have"),
         ("puppet.other.test", "alias", "alias mode needs SRV records"),
+        (
+            "puppet.other.test",
+            "proxy",
+            "role compile has no server that the agent could be taken to: puppet.other.test:8140",
+        ),
+        (
+            "puppet.other.test",
+            "port",
+            "add SRV records (_x-puppet._tcp.other.test), or its servers to our configuration",
+        ),
     ] {
         fs::write(world.conf(), format!("[main]\nserver = {server}\n")).unwrap();
         let before = world.texts();
@@ -245,6 +318,38 @@ async fn refuses_a_port_that_somebody_else_has() {
     drop(listener);
     let (code, out, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
     assert_eq!(code, Some(0), "{out}{err}");
+}
+
+/// By Puppet itself, which writes in front of a section that is empty.
+#[test]
+fn a_list_of_servers_comes_back_to_its_place() {
+    let puppet = Puppet::find().unwrap();
+    let text = "# stock\n[main]\nserver_list = a , b:8141\n";
+    let wanted = [("http_proxy_host".to_owned(), Some("127.0.0.1".to_owned())), ("server_list".to_owned(), None)];
+    let edited = puppet_conf::edit(&puppet, text, &wanted).unwrap();
+    assert_eq!(edited.text, "# stock\n[main]\nhttp_proxy_host = 127.0.0.1\n");
+    assert_eq!(edited.settings[1].was.as_deref(), Some("a , b:8141"));
+    let since = edited.text + "# by hand\n";
+    let (back, left) = puppet_conf::take_back(&puppet, &since, &edited.settings, true).unwrap();
+    assert_eq!((back.as_str(), left.len()), ("# stock\n[main]\nserver_list = a , b:8141\n# by hand\n", 0));
+}
+
+/// What is written in `[agent]` goes before `[main]`, and setup writes there alone. Who just took a list of servers out would
+/// lose it.
+#[tokio::test]
+async fn a_list_of_servers_for_the_agent_alone_is_to_be_moved() {
+    let world = World::new().await;
+    world.dns.set_srv("_x-puppet._tcp.lab.test", 0, &[]).await;
+    let list = "compile1.lab.test,reports.lab.test";
+    fs::write(world.conf(), format!("{PUPPET_CONF}[agent]\nserver_list = {list}\n")).unwrap();
+    let (code, out, err) = world.setup(&["--mode", "proxy", "--apply"]).await;
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    let puppet = world.puppet().display().to_string();
+    let mend = format!(
+        "which goes before [main]; have it there instead: {puppet} config set server_list {list} --section main && {puppet} config delete \
+         server_list --section agent\n"
+    );
+    assert!(err.contains(&format!("[agent] in {} says server_list = {list}, {mend}", world.conf().display())), "{err}");
 }
 
 /// Without an answer it would take a site with a CA of its own for one without.

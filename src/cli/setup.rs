@@ -1,7 +1,7 @@
 //! `puppet-shim setup`: sends the agent through puppet-shim, and takes it off again.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, Accepted, Config, Rejected};
@@ -33,7 +33,7 @@ Examples:
 /// keys and lines and no more. A file that cannot be put back keeps none of the others from it; the same again goes on with it.
 ///
 /// It refuses, with the reason, what could not work. A proxy that the agent has already becomes `foreign` in our
-/// configuration. --apply and --undo are for root alone, whose agent it is. Exits with 0 where it is done or nothing has to
+/// configuration, and its `server_list` the servers of compile, where there are no SRV records. --apply and --undo are for root alone, whose agent it is. Exits with 0 where it is done or nothing has to
 /// be, with 1 where it is refused or has failed, and with 78 where our configuration cannot be used.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -70,7 +70,9 @@ type Outcome = Result<ExitCode, SetupError>;
 
 /// Runs the command.
 pub fn setup(args: &SetupArgs) -> ExitCode {
-    let places = Places::of_host(args.config.clone().unwrap_or_else(config::default_file));
+    let configuration = args.config.clone().unwrap_or_else(config::default_file);
+    // Whoever undoes it may be in another directory.
+    let places = Places::of_host(path::absolute(&configuration).unwrap_or(configuration));
     let (mut out, mut err) = (io::stdout(), io::stderr());
     if (args.apply || args.undo) && !rustix::process::geteuid().is_root() {
         let _ = writeln!(err, "puppet-shim: {NOT_ROOT}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join;
 
 use super::finding::Finding;
-use super::process::output;
+use crate::process::output;
 
 /// It answers from memory.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -104,10 +104,17 @@ pub fn draft(
     let before = file::read(puppet_conf)?;
     let edited = puppet_conf::edit(puppet, before.as_deref().unwrap_or_default(), &plan.settings)?;
     for (name, value) in &edited.overridden {
+        let delete = puppet.call(&["config", "delete", name, "--section", "agent"]);
+        // What would be taken out of [main] is not to be lost: from there it is carried over.
+        let mend = if plan.settings.iter().any(|(of, to)| of == name && to.is_none()) {
+            let set = puppet.call(&["config", "set", name, value, "--section", puppet_conf::SECTION]);
+            format!("have it there instead: {set} && {delete}")
+        } else {
+            format!("take it out: {delete}")
+        };
         plan.refusals.push(format!(
-            "[agent] in {} says {name} = {value}, which goes before [main]; take it out: {}",
-            puppet_conf.display(),
-            puppet.call(&["config", "delete", name, "--section", "agent"])
+            "[agent] in {} says {name} = {value}, which goes before [main]; {mend}",
+            puppet_conf.display()
         ));
     }
     if !edited.settings.is_empty() {

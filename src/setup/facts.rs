@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::certificate::Names;
-use crate::config::Config;
-use crate::discovery::Source;
+use crate::config::{Config, StaticServer};
+use crate::discovery::{NoAddress, Source};
 use crate::host::{Host, HostPort};
 use crate::puppet::Settings;
 use crate::role::Role;
@@ -59,6 +59,8 @@ pub struct Additions {
     /// Roles among these that the compilers are not to stand in for: the name is that of a server of its own, which has no
     /// records.
     pub alone: Vec<Role>,
+    /// The agent's own list of servers, where nobody else names those of `compile`.
+    pub servers: Vec<StaticServer>,
 }
 
 /// What is known of a role.
@@ -87,6 +89,8 @@ pub enum Shown {
     Names(Names),
     /// Nothing, and why.
     Nothing(String),
+    /// Nothing: it has no address.
+    Nowhere(NoAddress),
 }
 
 /// Who has an address.
@@ -103,6 +107,12 @@ pub enum Port {
 }
 
 impl RoleFacts {
+    /// Why none of its servers can be reached at all; `None`: one has an address, or it has no servers.
+    pub fn nowhere(&self) -> Option<&NoAddress> {
+        let whys = self.servers.iter().map(|(_, shown)| if let Shown::Nowhere(why) = shown { Some(why) } else { None });
+        whys.collect::<Option<Vec<_>>>()?.into_iter().next()
+    }
+
     /// Whether it has servers of its own, and not those of `compile` or whoever has the name.
     pub fn has_own(&self) -> bool {
         matches!(self.source, Some(Source::Srv(_) | Source::Static)) && !self.servers.is_empty()
@@ -115,7 +125,7 @@ impl Shown {
         match self {
             Shown::Name(one) => (one == name).then_some(true),
             Shown::Names(names) => Some(names.covers(name)),
-            Shown::Nothing(_) => None,
+            Shown::Nothing(_) | Shown::Nowhere(_) => None,
         }
     }
 }
@@ -130,6 +140,11 @@ impl Additions {
             if let Some(of) = config.roles.iter_mut().find(|of| of.role == *role) {
                 of.names.push(name.to_string());
             }
+        }
+        if let Some(compile) = config.roles.iter_mut().find(|of| of.role.as_str() == Role::COMPILE)
+            && !self.servers.is_empty()
+        {
+            compile.servers.clone_from(&self.servers);
         }
         for of in config.roles.iter_mut().filter(|of| self.alone.contains(&of.role)) {
             of.fallback = false;

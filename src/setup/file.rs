@@ -158,15 +158,29 @@ fn remove(path: &Path) -> io::Result<()> {
 
 /// Those of a path's directories that are not there, the outermost first.
 pub fn lacking_directories(path: &Path) -> Vec<PathBuf> {
-    let mut lacking: Vec<_> = path.ancestors().skip(1).take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
+    let directories = path.ancestors().skip(1);
+    let mut lacking: Vec<_> = directories.take_while(|dir| is_lacking(dir)).map(Path::to_owned).collect();
     lacking.reverse();
     lacking
 }
 
-/// Makes a directory, and those above, with this mode, unless it is there.
+/// Makes a directory, and those above, with this mode, whatever the umask, unless it is there.
 pub fn make_directory(path: &Path, mode: u32) -> Result<(), FileError> {
-    let outcome = DirBuilder::new().recursive(true).mode(mode).create(path);
+    let make = |directory: &Path| match DirBuilder::new().mode(mode).create(directory) {
+        // What the umask has taken from it: the shim's own user has to come through.
+        Ok(()) => fs::set_permissions(directory, Permissions::from_mode(mode)),
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        Err(why) => Err(why),
+    };
+    let mut lacking = lacking_directories(path);
+    lacking.extend(is_lacking(path).then(|| path.to_owned()));
+    let outcome = lacking.iter().try_for_each(|directory| make(directory));
     outcome.map_err(|why| FileError { path: path.to_owned(), what: "cannot be made", why })
+}
+
+/// The working directory, which a bare file name has for its directory, is there.
+fn is_lacking(directory: &Path) -> bool {
+    !directory.as_os_str().is_empty() && !directory.exists()
 }
 
 #[cfg(test)]
@@ -265,6 +279,12 @@ mod tests {
         let path = folder.path().join("a/b/file");
         assert_eq!(lacking_directories(&path), [folder.path().join("a"), folder.path().join("a/b")]);
         make_directory(&folder.path().join("a/b"), 0o755).unwrap();
+        make_directory(&folder.path().join("a/b"), 0o700).unwrap();
+        assert_eq!((mode(&folder.path().join("a")), mode(&folder.path().join("a/b"))), (0o755, 0o755));
         assert_eq!(lacking_directories(&path), Vec::<PathBuf>::new());
+        assert_eq!(lacking_directories(Path::new("file")), Vec::<PathBuf>::new());
+        make_directory(Path::new(""), 0o755).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(make_directory(&path.join("c"), 0o755).unwrap_err().to_string().contains("cannot be made"));
     }
 }

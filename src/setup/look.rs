@@ -14,7 +14,7 @@ use super::names::{self, Address, CA, FILES, REPORT};
 use super::plan::listeners;
 use super::puppet_conf::SECTION;
 use super::{Mode, Places, SetupError, block, environment, file, units};
-use crate::config::{Config, RoleConfig};
+use crate::config::{Config, RoleConfig, StaticServer};
 use crate::daemon::Site;
 use crate::dial::Dialer;
 use crate::discovery::{Source, Target};
@@ -100,6 +100,7 @@ async fn look_around(facts: &mut Facts, mode: Mode) {
             additions.names.push((Role::new(unknown.role), unknown.host));
         }
     }
+    additions.servers = listed(agent, &addresses[0], &self::site(&additions.applied(config))).await;
     additions.alone = alone(&additions, &self::site(&additions.applied(config))).await;
     let config = additions.applied(config);
     let site = self::site(&config);
@@ -112,6 +113,16 @@ async fn look_around(facts: &mut Facts, mode: Mode) {
     facts.domain = site.table.domain().map(str::to_owned);
     facts.roles = ROLES.iter().map(|role| (*role).to_owned()).zip(roles).collect();
     (facts.additions, facts.targets) = (additions, targets);
+}
+
+/// The agent's own list of servers, where DNS says that there are no records of `compile`, and our configuration names none.
+async fn listed(agent: &Settings, server: &Address, site: &Site) -> Vec<StaticServer> {
+    let servers = names::server_list(agent).unwrap_or_default();
+    let Some(compile) = site.table.role(Role::COMPILE).filter(|_| !servers.is_empty()) else { return Vec::new() };
+    let found = site.discovery.servers(&site.table, compile, &server.asked()).await;
+    let is_told = found.steps.iter().all(|step| step.failure().is_none());
+    let is_nobodys = is_told && matches!(found.source, None | Some(Source::Name));
+    if is_nobodys { servers } else { Vec::new() }
 }
 
 /// Roles that got a name, and whose servers would be the compilers: until now that name has led to a server of its own.
@@ -148,12 +159,8 @@ async fn look_at(role: &str, site: &Site, config: &Config, addresses: &[Address]
     let servers = found.servers.iter().filter_map(|srv| Some(HostPort { host: srv.target.clone()?, port: srv.port }));
     let prober = Prober::new(Trust::new(config.certificates.ca_file.clone()));
     let dialer = Dialer { connect: config.timeouts.connect, listeners: &config.listen, source: None };
-    let ask = async |server| {
-        if !config.certificates.check {
-            return (server, Shown::Nothing("is not asked, by check = false under [certificates]".into()));
-        }
-        ask(server, name, site, &prober, &dialer).await
-    };
+    let prober = config.certificates.check.then_some(&prober);
+    let ask = async |server| ask(server, name, site, prober, &dialer).await;
     let servers = join_all(servers.take(ASKED).map(ask)).await;
     RoleFacts { source: found.source, owners, unknown, trouble, servers, names }
 }
@@ -172,13 +179,22 @@ fn asks_for(role: &RoleConfig, table: &Table, addresses: &[Address], mode: Mode)
     }
 }
 
-/// A server's certificate, from the first of its addresses that takes the connection.
-async fn ask(server: HostPort, name: &Host, site: &Site, prober: &Prober, dialer: &Dialer<'_>) -> (HostPort, Shown) {
+/// A server's certificate, from the first of its addresses that takes the connection; without a prober, whether it has one.
+async fn ask(
+    server: HostPort,
+    name: &Host,
+    site: &Site,
+    prober: Option<&Prober>,
+    dialer: &Dialer<'_>,
+) -> (HostPort, Shown) {
     let addresses = match site.discovery.addresses(&server.host).await {
         Ok(addresses) => addresses.ips,
-        Err(why) => return (server, Shown::Nothing(why.to_string())),
+        Err(why) => return (server, Shown::Nowhere(why)),
     };
-    let mut why = String::from("has no address");
+    let Some(prober) = prober else {
+        return (server, Shown::Nothing("is not asked, by check = false under [certificates]".into()));
+    };
+    let mut why = String::new();
     for ip in addresses {
         match dialer.connect(SocketAddr::new(ip, server.port)).await {
             Ok(stream) => {

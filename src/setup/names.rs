@@ -1,7 +1,7 @@
 //! Which names the agent asks for, and what of them our own configuration has to know.
 
-use crate::config::{Config, RoleConfig};
-use crate::host::{Host, split_port};
+use crate::config::{Config, RoleConfig, StaticServer};
+use crate::host::{Host, HostPort, split_port};
 use crate::puppet::Settings;
 use crate::role::{Asked, Role, Table, Via};
 
@@ -54,6 +54,30 @@ pub fn addresses(agent: &Settings) -> Result<Vec<Address>, String> {
         all.push(Address { setting, role: FILES, host, port: own.unwrap_or_else(|| port("serverport")) });
     }
     Ok(all)
+}
+
+/// The servers of `server_list`, each once, as Puppet takes it apart (`lib/puppet/settings/server_list_setting.rb`): at the
+/// commas, with the blanks around them. One without a port is asked on `serverport`, as `server` is.
+///
+/// # Errors
+///
+/// With what is no server, and why.
+pub fn server_list(agent: &Settings) -> Result<Vec<StaticServer>, String> {
+    let mut servers = Vec::new();
+    for entry in agent.get("server_list").unwrap_or_default().split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        let (host, port) = split_port(entry).map_err(|why| format!("{entry:?}, which is no server: {why}"))?;
+        let server = StaticServer { host, port };
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    Ok(servers)
+}
+
+/// A server as our configuration has it.
+pub fn written(server: &StaticServer) -> String {
+    let host = server.host.clone();
+    server.port.map_or_else(|| server.host.to_string(), |port| HostPort { host, port }.to_string())
 }
 
 /// The host and port of `puppet://HOST:PORT/…`; `puppet:///…` has none.
@@ -134,6 +158,24 @@ mod tests {
         assert_eq!(all[1..2], ["ca_server ca puppet:8141"]);
         assert_eq!(all[3..], ["pluginsource files files:8143", "pluginfactsource files f:8140"]);
         assert!(addresses(&settings(&[("server", "a b")])).unwrap_err().contains("is no name"));
+    }
+
+    /// As Puppet 7 prints what stands in puppet.conf, and as [`crate::puppet`] writes a list of lists.
+    #[test]
+    fn the_list_of_servers() {
+        let list = |list| -> Vec<String> {
+            let servers = server_list(&settings(&[("server_list", list)])).unwrap();
+            servers.iter().map(written).collect()
+        };
+        assert_eq!(list("b.example.com:8141 , A.example.com,c,"), ["b.example.com:8141", "a.example.com", "c"]);
+        assert_eq!(list("b:8140,b,b:8140"), ["b:8140", "b"]);
+        assert_eq!(list(""), Vec::<String>::new());
+        for (bad, words) in
+            [("a b", "\"a b\", which is no server: ' ' is"), ("b,a:x", "\"a:x\", which is no server: the port")]
+        {
+            let why = server_list(&settings(&[("server_list", bad)])).unwrap_err();
+            assert!(why.starts_with(words), "{why}");
+        }
     }
 
     #[test]

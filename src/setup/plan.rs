@@ -61,6 +61,8 @@ pub fn plan(mode: Mode, facts: &Facts) -> Plan {
         Mode::Proxy | Mode::Port => plan.enter_by_proxy(facts, &asked),
         Mode::Alias => plan.enter_by_alias(facts, &asked),
     }
+    // What is taken out last leaves Puppet a section to write the others into: in front of an empty one it would put them.
+    plan.settings.sort_by_key(|(_, to)| to.is_none());
     plan
 }
 
@@ -107,6 +109,10 @@ impl Plan {
                 let path = vec!["role".into(), role.role.to_string(), "names".into()];
                 self.keys.push((path, Wanted::List(role.names.clone())));
             }
+            if role.role.as_str() == Role::COMPILE && !additions.servers.is_empty() {
+                let path = vec!["role".into(), role.role.to_string(), "servers".into()];
+                self.keys.push((path, Wanted::List(role.servers.iter().map(names::written).collect())));
+            }
             if additions.alone.contains(&role.role) {
                 let path = vec!["role".into(), role.role.to_string(), "fallback".into()];
                 self.keys.push((path, Wanted::Flag(false)));
@@ -119,9 +125,37 @@ impl Plan {
         if facts.agent.is_on("use_srv_records") {
             self.set("use_srv_records", "false");
         }
-        if facts.agent.get("server_list").is_some() {
+        // With it the agent would ask for each server by its own name, which means that very server, with no other to go
+        // on to.
+        if let Some(list) = facts.agent.get("server_list") {
             self.settings.push(("server_list".into(), None));
+            self.replace(list, facts);
         }
+    }
+
+    /// What becomes of the agent's own list of servers, where it is not carried over.
+    fn replace(&mut self, list: &str, facts: &Facts) {
+        let Some(compile) = facts.roles.get(Role::COMPILE).filter(|_| facts.additions.servers.is_empty()) else {
+            return;
+        };
+        let listed = names::server_list(&facts.agent);
+        let by = match (&compile.source, listed) {
+            (Some(Source::Srv(owner)), _) => format!("the SRV records {owner}"),
+            (Some(Source::Static), Ok(listed)) if *roles::of_compile(&facts.config) == listed => return,
+            (Some(Source::Static), _) => "`servers` of role compile in our configuration".into(),
+            (_, Ok(_)) => return,
+            (_, Err(why)) => {
+                self.refusals.push(format!(
+                    "server_list in puppet.conf has {why}; write HOST or HOST:PORT there, with commas between, so that it can be carried \
+                     over"
+                ));
+                return;
+            }
+        };
+        let servers = roles::list(compile.servers.iter().map(|(server, _)| server));
+        self.warnings.push(format!(
+            "server_list = {list} is taken out of puppet.conf, and not carried over: {by} name the servers of compile, {servers}"
+        ));
     }
 
     /// Proxy mode, and port mode within it.

@@ -88,11 +88,12 @@ pub fn edit(puppet: &Puppet, text: &str, wanted: &[Wanted]) -> Result<Edited, Ed
 }
 
 /// The file's text with these settings as they were, where they still are what `setup` made them, and those that are something
-/// else by now, which are left alone.
+/// else by now, which are left alone. `had_section`: whether `[main]` was there before Puppet wrote the first of them.
 pub fn take_back<'s>(
     puppet: &Puppet,
     text: &str,
     settings: &'s [Setting],
+    had_section: bool,
 ) -> Result<(String, Vec<&'s Setting>), EditError> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("puppet.conf");
@@ -101,7 +102,8 @@ pub fn take_back<'s>(
     let names: Vec<_> = settings.iter().map(|setting| setting.name.as_str()).collect();
     let present = puppet.settings(SECTION, &names)?;
     let mut left = Vec::new();
-    for setting in settings {
+    // The last first: what was taken out then is there again before the section could become empty.
+    for setting in settings.iter().rev() {
         if present.get(&setting.name) != setting.to.as_deref() {
             left.push(setting);
         } else if let Some(was) = &setting.was {
@@ -110,7 +112,26 @@ pub fn take_back<'s>(
             puppet.delete(SECTION, &setting.name)?;
         }
     }
-    Ok((fs::read_to_string(&file)?, left))
+    let text = fs::read_to_string(&file)?;
+    Ok((if had_section { text } else { without_empty_section(&text) }, left))
+}
+
+/// Whether the text has the line `[main]`.
+pub fn has_section(text: &str) -> bool {
+    text.lines().any(is_section)
+}
+
+fn is_section(line: &str) -> bool {
+    line.trim().strip_prefix('[').and_then(|line| line.strip_suffix(']')) == Some(SECTION)
+}
+
+/// The text without the line `[main]`, unless there are settings below it.
+fn without_empty_section(text: &str) -> String {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let Some(at) = lines.iter().position(|line| is_section(line)) else { return text.to_owned() };
+    let of_section = lines[at + 1..].iter().map(|line| line.trim()).take_while(|line| !line.starts_with('['));
+    let is_empty = of_section.clone().all(|line| line.is_empty() || line.starts_with('#'));
+    if is_empty { [&lines[..at], &lines[at + 1..]].concat().concat() } else { text.to_owned() }
 }
 
 /// The setting's value in the line that is not there any more: Puppet replaces its line, or adds one. Other lines of the
@@ -143,6 +164,21 @@ mod tests {
         assert_eq!(replaced("server", twice, &twice.replacen("= a", "= b", 1)).as_deref(), Some("a"));
         let was = replaced("ca_server", "[main]\nca_server=$server", "[main]\nca_server=x\n");
         assert_eq!(was.as_deref(), Some("$server"));
+    }
+
+    /// Puppet puts the line in front of all else.
+    #[test]
+    fn a_section_that_puppet_has_made_goes_with_what_is_in_it() {
+        for (text, expected) in [
+            ("[main]\n# stock\n\n# by hand\n", "# stock\n\n# by hand\n"),
+            (" [main]\r\n[agent]\r\nserver = x\r\n", "[agent]\r\nserver = x\r\n"),
+            ("[main]\n", ""),
+            ("[main]\n# stock\nruninterval = 1h\n", "[main]\n# stock\nruninterval = 1h\n"),
+            ("# stock\n", "# stock\n"),
+        ] {
+            assert_eq!(without_empty_section(text), expected);
+        }
+        assert!(has_section("# a\n[main]\n") && !has_section("# [main]\n[agent]\n"));
     }
 
     /// As `puppet config set` of 7 and 8 leaves them: it gives the section's last line its end, and the section's lines ends

@@ -169,7 +169,9 @@ fn back(
             (text, left.iter().map(|key| key.path.join(".")).collect())
         }
         Part::Settings(settings) => {
-            let (text, left) = puppet_conf::take_back(&find()?, present, settings)?;
+            let before = change.whole.as_ref().map(|whole| whole.before.as_deref().unwrap_or_default());
+            let had_section = before.is_none_or(puppet_conf::has_section);
+            let (text, left) = puppet_conf::take_back(&find()?, present, settings, had_section)?;
             (text, left.iter().map(|setting| setting.name.clone()).collect())
         }
     };

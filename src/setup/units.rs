@@ -1,7 +1,13 @@
 //! systemd's part: the socket listens where it should, and the service reads its configuration.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process::{self, ProcessError};
+
+/// How long systemd may take for one of them: a restart goes on with open tunnels, and does not wait for their end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What systemd has to be told, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,11 +43,19 @@ impl Step {
         format!("systemctl {}", self.args().join(" "))
     }
 
-    /// Has systemd do it, and waits until it is done.
+    /// Has systemd do it, and waits until it is done, at most for a minute.
     pub fn take(self) -> Result<(), UnitError> {
+        let mut command = Command::new("systemctl");
+        command.args(self.args());
+        self.wait(command, PATIENCE)
+    }
+
+    fn wait(self, command: Command, patience: Duration) -> Result<(), UnitError> {
         let error = |said: String| UnitError { call: self.call(), said };
-        let output = Command::new("systemctl").args(self.args()).stdin(Stdio::null()).output();
-        let output = output.map_err(|why| error(why.to_string()))?;
+        let output = process::run(command, patience).map_err(|why| match why {
+            ProcessError::Io(why) => error(why.to_string()),
+            ProcessError::Slow(_) => error(format!("{why}; `systemctl list-jobs` says what systemd waits for")),
+        })?;
         if output.status.success() {
             return Ok(());
         }
@@ -74,6 +88,15 @@ pub fn is_booted(place: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_hangs_is_not_waited_for() {
+        let mut hung = Command::new("sleep");
+        hung.arg("60");
+        let error = Step::RestartSocket.wait(hung, Duration::from_millis(100)).unwrap_err().to_string();
+        let words = "`systemctl restart puppet-shim.socket`: it did not end within 0.1 s, and was killed; `systemctl list-jobs`";
+        assert!(error.starts_with(words), "{error}");
+    }
 
     #[test]
     fn no_more_than_is_needed() {

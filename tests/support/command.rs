@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -57,11 +57,16 @@ impl Host {
 
     /// The same by way of another command, such as `unshare -n`, that replaces itself by its arguments.
     pub fn prefixed(&self, prefix: &[&str], args: &[&str]) -> Command {
+        self.with_file(&self.file(), prefix, args)
+    }
+
+    /// The same with another configuration file.
+    pub fn with_file(&self, file: &Path, prefix: &[&str], args: &[&str]) -> Command {
         let binary = binary();
         let words = prefix.iter().map(OsStr::new).chain([binary.as_os_str()]).chain(args.iter().map(OsStr::new));
         let mut words = words.collect::<Vec<_>>().into_iter();
         let mut command = Command::new(words.next().unwrap());
-        command.args(words).arg("--config").arg(self.file());
+        command.args(words).arg("--config").arg(file);
         command.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM").env("STATE_DIRECTORY", self.state());
         command.env("RUNTIME_DIRECTORY", self.folder.path());
         command

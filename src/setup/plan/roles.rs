@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 
 use super::{Plan, SERVER_SETTINGS, goes_to, is_default_source, role_port};
+use crate::config::{Config, StaticServer};
+use crate::discovery::{NoAddress, Source};
 use crate::host::{Host, HostPort};
 use crate::role::{Role, Table};
 use crate::setup::Mode;
@@ -142,6 +144,10 @@ fn check(of_role: &RoleFacts, role: &str, names: &[Host], mode: Mode, plan: &mut
     let count = |name: &Host, has| of_role.servers.iter().filter(|(_, shown)| shown.has(name) == Some(has)).count();
     let score = |name: &Host| (count(name, true), Reverse(count(name, false)));
     let (first, others) = names.split_first()?;
+    if let Some(why) = of_role.nowhere().filter(|_| !is_refused_already(of_role, role, mode)) {
+        plan.refusals.push(nowhere(of_role, role, why));
+        return None;
+    }
     let best = others.iter().fold(first, |best, name| if score(name) > score(best) { name } else { best });
     let lacking: Vec<_> = of_role.servers.iter().filter(|(_, shown)| shown.has(best) == Some(false)).collect();
     let list = list(lacking.iter().map(|(server, _)| server));
@@ -162,14 +168,45 @@ fn check(of_role: &RoleFacts, role: &str, names: &[Host], mode: Mode, plan: &mut
         plan.warnings.push(format!("{list} of role {role} lacks {best} in its certificate, and will come last"));
     }
     let unclear = of_role.servers.iter().find_map(|(server, shown)| match shown {
-        Shown::Nothing(why) => Some((server, why)),
-        _ => None,
+        Shown::Nothing(why) => Some((server, why.clone())),
+        Shown::Nowhere(why) => Some((server, why.to_string())),
+        Shown::Name(_) | Shown::Names(_) => None,
     });
     if let Some((server, why)) = unclear {
         plan.warnings
             .push(format!("whether {server} of role {role} has {best} in its certificate is not known: it {why}"));
     }
     Some(best.clone())
+}
+
+/// Alias mode is refused for want of records or a list, whatever DNS has of the name.
+fn is_refused_already(of_role: &RoleFacts, role: &str, mode: Mode) -> bool {
+    mode == Mode::Alias && role == Role::COMPILE && of_role.source == Some(Source::Name)
+}
+
+/// The refusal where no server of a role has an address: every run would fail.
+fn nowhere(of_role: &RoleFacts, role: &str, why: &NoAddress) -> String {
+    let servers = list(of_role.servers.iter().map(|(server, _)| server));
+    let way_out = match (why, &of_role.source) {
+        (NoAddress::Failed(_), _) => "try again when DNS answers".to_owned(),
+        (_, Some(Source::Name)) => {
+            let owners = of_role.owners.join(", ");
+            let records = if owners.is_empty() { String::new() } else { format!(" ({owners})") };
+            format!(
+                "add SRV records{records}, or its servers to our configuration (role.{role}.servers), or an address of that name to DNS"
+            )
+        }
+        _ => "add their addresses to DNS, or name other servers".to_owned(),
+    };
+    format!(
+        "role {role} has no server that the agent could be taken to: {servers} {why}, and the hosts file is not asked; {way_out}"
+    )
+}
+
+/// The servers of `compile` in our configuration.
+pub(super) fn of_compile(config: &Config) -> &[StaticServer] {
+    let compile = config.roles.iter().find(|role| role.role.as_str() == Role::COMPILE);
+    compile.map(|role| role.servers.as_slice()).unwrap_or_default()
 }
 
 /// What a role's connections will do, in a line.
@@ -184,7 +221,7 @@ fn line(role: &str, asked: &str, of_role: &RoleFacts) -> String {
 }
 
 /// As many as a sentence has room for.
-fn list<'s>(servers: impl ExactSizeIterator<Item = &'s HostPort>) -> String {
+pub(super) fn list<'s>(servers: impl ExactSizeIterator<Item = &'s HostPort>) -> String {
     let others = servers.len().saturating_sub(NAMED);
     let list = servers.take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if others > 0 { format!("{list} and {others} more") } else { list }

@@ -4,6 +4,7 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 use crate::certificate::Names;
+use crate::discovery::NoAddress;
 use crate::setup::environment::Variable;
 use crate::setup::facts::{Additions, RoleFacts, Shown};
 
@@ -402,7 +403,91 @@ fn a_server_that_no_certificate_should_name() {
 #[test]
 fn the_agents_own_choice_is_taken_off_it() {
     let plan = good(Mode::Proxy, &site_with(&[("use_srv_records", "true"), ("server_list", "a:8140,b:8140")]));
-    assert_eq!(settings(&plan)[1..3], ["use_srv_records=false", "server_list"]);
+    assert_eq!(
+        settings(&plan)[1..],
+        ["use_srv_records=false", "http_proxy_host=127.0.0.1", "http_proxy_port=8139", "server_list"]
+    );
+    assert_eq!(keys(&plan), Vec::<String>::new());
+    warns(
+        &plan,
+        "server_list = a:8140,b:8140 is taken out of puppet.conf, and not carried over: the SRV records _x-puppet._tcp.example.com name \
+         the servers of compile, compiler1.example.com:8140, compiler2.example.com:8140",
+    );
+}
+
+/// A site that lives by the agent's own list.
+fn site_by_list(list: &str) -> Facts {
+    let mut facts = site_with(&[("server", "puppet"), ("server_list", list)]);
+    facts.additions.servers = names::server_list(&facts.agent).unwrap();
+    let servers = vec![server("a.example.com", &["puppet"]), server("b.example.com", &["puppet"])];
+    facts.roles.insert("compile".into(), role(Source::Static, servers, &["puppet"]));
+    facts
+}
+
+#[test]
+fn the_agents_own_list_is_carried_over() {
+    let mut facts = site_by_list("b.example.com:8141 , a.example.com");
+    for mode in [Mode::Proxy, Mode::Port, Mode::Alias] {
+        facts.roles.get_mut("ca").unwrap().names = vec![host("puppetca.example.com"), host("puppet.example.com")];
+        let plan = good(mode, &facts);
+        assert!(settings(&plan).contains(&"server_list".to_owned()), "{:?}", plan.settings);
+        assert_eq!(keys(&plan)[0], "role.compile.servers=b.example.com:8141 a.example.com");
+        assert_eq!(plan.warnings, Vec::<String>::new());
+    }
+    let text = crate::setup::configuration::set("", &good(Mode::Proxy, &facts).keys).unwrap().0;
+    assert_eq!(text, "role.compile.servers = [\"b.example.com:8141\", \"a.example.com\"]\n");
+
+    // It is there already, from a call that was cut short, or the administrator has written another.
+    let compile = facts.config.roles.iter_mut().find(|role| role.role.as_str() == Role::COMPILE).unwrap();
+    compile.servers = std::mem::take(&mut facts.additions.servers);
+    let plan = good(Mode::Proxy, &facts);
+    assert_eq!((keys(&plan).len(), plan.warnings.len()), (0, 0));
+    let compile = facts.config.roles.iter_mut().find(|role| role.role.as_str() == Role::COMPILE).unwrap();
+    compile.servers.pop();
+    warns(&good(Mode::Proxy, &facts), "not carried over: `servers` of role compile in our configuration name");
+}
+
+#[test]
+fn a_list_that_is_no_list_of_servers() {
+    let mut facts = site_with(&[("server_list", "a,b c")]);
+    warns(&good(Mode::Proxy, &facts), "server_list = a,b c is taken out");
+    facts.roles.get_mut("compile").unwrap().source = Some(Source::Name);
+    let why = refusal(Mode::Proxy, &facts);
+    assert!(why.starts_with("server_list in puppet.conf has \"b c\", which is no server: ' ' is"), "{why}");
+}
+
+/// Each run would get 502.
+#[test]
+fn a_role_without_a_server() {
+    let nowhere = |name: &str| (format!("{name}:8140").parse().unwrap(), Shown::Nowhere(NoAddress::None));
+    let mut facts = site_with(&[("server", "puppet")]);
+    let mut compile = role(Source::Name, vec![nowhere("puppet")], &["puppet"]);
+    compile.owners = vec!["_x-puppet._tcp.example.com".into()];
+    facts.roles.insert("compile".into(), compile);
+    for mode in [Mode::Proxy, Mode::Port] {
+        facts.roles.get_mut("ca").unwrap().names = vec![host("puppet.example.com")];
+        let why = refusal(mode, &facts);
+        assert_eq!(
+            why,
+            "role compile has no server that the agent could be taken to: puppet:8140 has no address in DNS, and the hosts file is not \
+             asked; add SRV records (_x-puppet._tcp.example.com), or its servers to our configuration (role.compile.servers), or an address \
+             of that name to DNS"
+        );
+    }
+    assert!(refusal(Mode::Alias, &facts).starts_with("alias mode needs SRV records"));
+
+    // A list is no better where none of it is anywhere, and as good as any where one is.
+    let mut facts = site_by_list("a.example.com,b.example.com");
+    let servers = &mut facts.roles.get_mut("compile").unwrap().servers;
+    *servers = vec![nowhere("a.example.com"), nowhere("b.example.com")];
+    let why = refusal(Mode::Proxy, &facts);
+    assert!(why.contains("a.example.com:8140, b.example.com:8140 has no address in DNS"), "{why}");
+    assert!(why.ends_with("; add their addresses to DNS, or name other servers"), "{why}");
+    facts.roles.get_mut("compile").unwrap().servers[1] = server("b.example.com", &["puppet"]);
+    warns(
+        &good(Mode::Proxy, &facts),
+        "whether a.example.com:8140 of role compile has puppet in its certificate is not known",
+    );
 }
 
 #[test]

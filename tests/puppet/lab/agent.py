@@ -1,11 +1,13 @@
 """Puppet agents: certnames with directories of their own, all of them on the agent host."""
 
+import shutil
 import time
 from dataclasses import dataclass
 
 from lab import plan
 from lab.evidence import Unmet
 from lab.process import Process, pass_until, run, wait_until
+from lab.template import CONF
 
 # Spares a first run the 30 s pause that scenarios/first_run_proxy.py lives through: a connection that is not kept
 # cannot block its second request.
@@ -87,6 +89,8 @@ class Agent:
         self.directory = directory
         self.target = work / name
         self.runs = []
+        # Settings that are in no file, and are told to each command.
+        self.told = {}
 
     @property
     def confdir(self):
@@ -106,11 +110,9 @@ class Agent:
             self.configure({"server": plan.fqdn("ca")} | WITHOUT_PAUSE)
             run(self.host.argv("puppet", "ssl", "bootstrap", "--waitforcert", "0", *self.where()))
 
-    def configure(self, settings):
-        self.target.mkdir(exist_ok=True)
-        confdir = self.confdir
-        confdir.mkdir(parents=True, exist_ok=True)
-        own = {
+    def own(self):
+        """What tells this agent from the others on its host."""
+        return {
             "certname": self.certname,
             "vardir": self.directory / "var",
             "publicdir": self.directory / "public",
@@ -119,11 +121,27 @@ class Agent:
             "rundir": self.directory / "run",
             "keylength": 2048,
         }
-        lines = [f"{key} = {value}" for key, value in (own | settings).items()]
-        (confdir / "puppet.conf").write_text("\n".join(["[main]", *lines, ""]))
+
+    def configure(self, settings):
+        """All of its settings are in its puppet.conf."""
+        self.make_directories()
+        lines = [f"{key} = {value}" for key, value in (self.own() | settings).items()]
+        (self.confdir / "puppet.conf").write_text("\n".join(["[main]", *lines, ""]))
+        self.told = {}
+
+    def be_stock(self, settings):
+        """Its puppet.conf is the one that Debian's package brings, in which nothing is set: not even `server`."""
+        self.make_directories()
+        shutil.copy(CONF / "agent" / "puppet.conf", self.confdir)
+        self.told = self.own() | settings
+
+    def make_directories(self):
+        self.target.mkdir(exist_ok=True)
+        self.confdir.mkdir(parents=True, exist_ok=True)
 
     def where(self):
-        return ["--confdir", str(self.confdir), "--color", "false"]
+        told = [f"--{key}={value}" for key, value in self.told.items()]
+        return ["--confdir", str(self.confdir), "--color", "false", *told]
 
     def pause(self):
         """A place for the next run to stand still in, see `start`."""

@@ -1,11 +1,13 @@
 """`puppet-shim setup` on the agent's host, and the files that it may change there."""
 
 import hashlib
+import shlex
+import signal
 
-from lab import doctor, plan
+from lab import doctor
 from lab.agent import WITHOUT_PAUSE
 from lab.evidence import Unmet
-from lab.process import Process
+from lab.process import Process, wait_until
 from lab.shim import REPOSITORY, binary
 
 # What somebody else writes into each file after `setup` has.
@@ -13,9 +15,13 @@ BY_HAND = "# by hand\n"
 
 
 class SetUp:
-    """An agent with a stock puppet.conf, and the configuration as the package brings it."""
+    """An agent with a stock puppet.conf, and the configuration as the package brings it.
+
+    The agent asks for `puppet`, and nothing but the host's domain says which one that is.
+    """
 
     def __init__(self, lab, agent, **settings):
+        self.lab = lab
         self.agent = agent
         self.directory = lab.directory / "setup"
         self.directory.mkdir()
@@ -24,15 +30,20 @@ class SetUp:
         # As the package brings it, but that the agent here keeps its CA elsewhere.
         packaged = (REPOSITORY / "packaging" / "puppet-shim.toml").read_text()
         self.configuration.write_text(f'{packaged}\n[certificates]\nca_file = "{agent.ca_file}"\n')
-        self.name(f"puppet.{plan.DOMAIN}", **settings)
-        # The agent's directories are not where the `puppet` command looks by itself.
         self.puppet = self.directory / "puppet"
-        self.puppet.write_text(f'#!/bin/sh\nexec puppet "$@" --confdir {agent.confdir}\n')
-        self.puppet.chmod(0o755)
+        agent.be_stock(WITHOUT_PAUSE | settings)
+        self.write_puppet()
         self.files = [agent.confdir / "puppet.conf", self.configuration, agent.host.etc / "hosts"]
 
     def name(self, server, **settings):
+        """The agent's puppet.conf names a server."""
         self.agent.configure({"server": server} | WITHOUT_PAUSE | settings)
+        self.write_puppet()
+
+    def write_puppet(self):
+        """The agent's directories are not where the `puppet` command looks by itself."""
+        self.puppet.write_text(f'#!/bin/sh\nexec puppet "$@" {shlex.join(self.agent.where())}\n')
+        self.puppet.chmod(0o755)
 
     def call(self, *arguments):
         """Run the command; its exit code and all that it says."""
@@ -67,10 +78,26 @@ class SetUp:
         if changed := [name for name, sum in self.sums().items() if sum != before[name]]:
             raise Unmet(f"{by} left {', '.join(changed)} changed")
 
-    def comes_and_goes(self, mode, shim, use, unused=lambda: None, *, says):
-        """The whole story: it is shown, done, done again for nothing, used, and undone to the byte; then done once more, and
-        undone after others have written into the same files. `use` is the run in between, `unused` what has to be seen to
-        after it."""
+    def read_anew(self, shim, *says, port=None, listens=True):
+        """There is no systemd here to have the shim read its configuration again. It logs this, or listens on this port, or
+        does so no longer."""
+        written = shim.written()
+        shim.process.signal(signal.SIGHUP)
+        if says:
+            shim.said(*says, since=written)
+        if port:
+            wait_until(lambda: shim.process.listens(port) == listens, 5, f"the shim listens on {port}: {listens}", Unmet)
+
+    def run(self, **errands):
+        """The agent's run, on these ways."""
+        traffic = self.lab.traffic()
+        outcome = self.agent.run(None).succeeded()
+        traffic.went(self.agent, **errands)
+        return outcome
+
+    def comes_and_goes(self, mode, shim, *, says, port=None):
+        """The whole story: it is shown, done, done again for nothing, used by a first run, and undone to the byte; then done once
+        more, and undone after others have written into the same files. `port`: where the shim listens meanwhile. Gives the run."""
         before = self.sums()
         self.done("--mode", mode, says=[*says, "Nothing has been changed"])
         self.unchanged(before, "looking")
@@ -79,11 +106,12 @@ class SetUp:
         after = self.sums()
         self.done("--mode", mode, "--apply", says=["nothing to do"])
         self.unchanged(after, "doing it twice")
-        use()
+        self.read_anew(shim, port=port)
+        outcome = self.run(ca="ca", compile="compile1", plugins="files", report="compile2")
         doctor.ask(self.agent.host, self.puppet, shim, self.configuration).healthy()
         self.done("--undo", says=["byte for byte"])
         self.unchanged(before, "setup --undo")
-        unused()
+        self.read_anew(shim, port=port, listens=False)
         if (self.directory / "record").exists():
             raise Unmet("setup --undo left its record")
 
@@ -96,3 +124,4 @@ class SetUp:
         for path, text in texts.items():
             if path.read_text() != text + BY_HAND:
                 raise Unmet(f"{path.name} should be what it was with what was written by hand:\n{path.read_text()}")
+        return outcome
