@@ -51,6 +51,10 @@ pub struct Status {
     /// then one may run that says nothing there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<String>,
+    /// Where no process says it: why what is written down could not be read either. Then nothing is known of what was done, and
+    /// each count of it is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unread>,
     /// What needs a human, and what one might want to know; the worst first.
     pub problems: Vec<Problem>,
     /// Where it listens, or should.
@@ -83,6 +87,16 @@ pub struct Process {
     pub uptime_seconds: f64,
     /// After how long without a connection it leaves, and systemd's sockets start it again; absent: it does not.
     pub idle_exit_seconds: Option<f64>,
+}
+
+/// Why what is written down could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unread {
+    /// What is wrong, a sentence without its full stop.
+    pub why: String,
+    /// What to do.
+    pub help: String,
 }
 
 /// An address that is listened on, or should be.

@@ -1,16 +1,17 @@
 //! The status where no process runs: what the state directory knows. Under socket activation that is the ordinary case.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{ListenerState, ListenerStatus, Parts, Problem, ProblemSeverity, Status};
+use super::{ListenerState, ListenerStatus, Parts, Problem, ProblemSeverity, Status, Unread};
 use crate::config::{InForce, Provenance};
 use crate::discovery::Discovery;
 use crate::discovery::dns::Dns;
 use crate::gauge::Gauge;
-use crate::memory;
+use crate::memory::{self, Forgotten, Why};
 use crate::moment::Clocks;
 use crate::pool::Pool;
 use crate::role::Table;
@@ -71,16 +72,28 @@ pub fn from_state(found: &InForce, state: &StateDirectory, asked: Option<&Path>)
             help: Some("`systemctl enable --now puppet-shim.socket`".into()),
         });
     }
-    if let Some(forgotten) = forgotten {
+    status.unread = forgotten.map(|forgotten| unread(&forgotten));
+    if let Some(Unread { why, help }) = &status.unread {
         status.problems.push(Problem {
             severity: ProblemSeverity::Warning,
             about: "state directory".into(),
-            message: forgotten.to_string(),
-            help: Some("ask as root, or remove the file where it is damaged".into()),
+            message: format!("{why}; what was done, and how the servers stand, is not known"),
+            help: Some(help.clone()),
         });
     }
     status.problems.sort_by_key(|problem| problem.severity);
     status
+}
+
+fn unread(forgotten: &Forgotten) -> Unread {
+    let help = match &forgotten.why {
+        Why::Unreadable(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            "ask as root: between two runs only root can read what is written down"
+        }
+        Why::Unreadable(_) => "let puppet-shim's user read it, or remove it",
+        Why::Damaged(_) => "remove it, or leave that to the next process, which sets it aside",
+    };
+    Unread { why: forgotten.to_string(), help: help.into() }
 }
 
 fn listener(addr: SocketAddr, listening: &[Socket], addresses: Option<&str>) -> ListenerStatus {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::Status;
+use super::{Status, Unread};
 
 /// For a daemon that runs it takes a millisecond.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,6 +26,9 @@ pub enum QueryError {
     /// It does not answer.
     #[error("puppet-shim accepts on {} and does not answer within {} s; `systemctl status puppet-shim` may say why", .0.display(), PATIENCE.as_secs())]
     Mute(PathBuf),
+    /// No process runs, and what is written down cannot be read.
+    #[error("{}, and no process says it: no metrics are written, for they would count from 0; {}", .0.why, .0.help)]
+    Unread(Unread),
     /// It cannot be asked, or says what is not understood.
     #[error("cannot ask on {}: {}", .0.display(), .1)]
     Failed(PathBuf, io::Error),

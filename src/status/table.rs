@@ -208,6 +208,7 @@ impl Page<'_> {
         match &role.source {
             Some(source) => format!("by {}{from}{age}", source.words),
             None if role.last.is_some() => "no server is known".into(),
+            None if self.status.unread.is_some() => self.colours.dim("not known"),
             None => self.colours.dim("nobody has asked yet"),
         }
     }
@@ -268,6 +269,9 @@ impl Page<'_> {
                 size(connection.bytes_down),
                 connection.end.clone(),
             ]);
+        }
+        if self.status.unread.is_some() {
+            return writeln!(self.out, "\nno connection is known of");
         }
         if recent.is_empty() {
             return writeln!(self.out, "\nno connection has ended yet");
