@@ -111,6 +111,8 @@ pub struct ListenerStatus {
     pub error: Option<String>,
 }
 
+    /// What to do about that.
+    pub help: Option<String>,
 /// What an address is that should be listened on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

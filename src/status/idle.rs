@@ -102,7 +102,7 @@ fn listener(addr: SocketAddr, listening: &[Socket], addresses: Option<&str>) -> 
         true if is_absent(addr, addresses) => ListenerState::Absent,
         true => ListenerState::Closed,
     };
-    ListenerStatus { address: addr.to_string(), state, error: None }
+    ListenerStatus { address: addr.to_string(), state, error: None, help: None }
 }
 
 /// Whether this host has no IPv6 for a listener, as [`crate::listen::BindError::is_missing_ipv6`] has it. `addresses`: those of
