@@ -14,6 +14,7 @@ pub mod prometheus;
 mod query;
 mod roles;
 mod socket;
+mod standing;
 pub mod table;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ use crate::role::Table;
 pub use self::idle::from_state;
 pub use self::query::{PATIENCE, QueryError, query, query_within};
 pub use self::socket::StatusSocket;
+pub use self::standing::Standing;
 pub use crate::history::{Connection, Ending, Fault};
 
 /// Everything.
@@ -109,10 +111,10 @@ pub struct ListenerStatus {
     pub state: ListenerState,
     /// Why it is not listened on.
     pub error: Option<String>,
-}
-
     /// What to do about that.
     pub help: Option<String>,
+}
+
 /// What an address is that should be listened on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

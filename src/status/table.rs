@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     ConfigurationOrigin, Connection, Ending, Freshness, ListenerState, ListenerStatus, ProblemSeverity, RankStatus,
-    RoleStatus, ServerStatus, Status,
+    RoleStatus, ServerStatus, Standing, Status,
 };
 use crate::moment::Moment;
 
@@ -244,14 +244,12 @@ impl Page<'_> {
             return "former".into();
         }
         let left = server.until.map(|until| format!(" for {}", span(self.status.at.before(until)))).unwrap_or_default();
-        match server.rank {
-            RankStatus::Down => format!("down{left}"),
-            RankStatus::Slow => format!("slow{left}"),
-            RankStatus::Good if server.is_doubtful => "to be tried".into(),
-            RankStatus::Good if server.certificates.iter().any(|certificate| certificate.verdict == "unnamed") => {
-                "wrong name".into()
-            }
-            RankStatus::Good => "good".into(),
+        match server.standing() {
+            Standing::Down => format!("down{left}"),
+            Standing::Slow => format!("slow{left}"),
+            Standing::Doubtful => "to be tried".into(),
+            Standing::WrongName => "wrong name".into(),
+            Standing::Good => "good".into(),
         }
     }
 
