@@ -16,8 +16,9 @@ use crate::status::{from_state, query_within};
 /// `EX_IOERR` of sysexits.h.
 const NOT_WRITTEN: u8 = 74;
 
-/// Every run of the agent waits for its facts. What is written down will do.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// Every run of the agent waits for its facts, and is to have this one within 20 ms. A daemon that is well takes one or two;
+/// failing that, what is written down will do, of a minute ago at most.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Where agents have their configuration: those of AIO and `OpenVox` packages, and Debian's.
 const PUPPET_CONF: [&str; 2] = ["/etc/puppetlabs/puppet/puppet.conf", "/etc/puppet/puppet.conf"];
