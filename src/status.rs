@@ -31,7 +31,7 @@ use crate::moment::{Clocks, Moment};
 use crate::pool::Pool;
 use crate::role::Table;
 
-pub use self::idle::from_state;
+pub use self::idle::{from_state, recalled};
 pub use self::query::{PATIENCE, QueryError, query, query_within};
 pub use self::socket::StatusSocket;
 pub use self::standing::Standing;

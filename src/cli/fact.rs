@@ -11,7 +11,7 @@ use crate::hosts_file;
 use crate::runtime;
 use crate::state::StateDirectory;
 use crate::status::fact::Fact;
-use crate::status::{from_state, query_within};
+use crate::status::{query_within, recalled};
 
 /// `EX_IOERR` of sysexits.h.
 const NOT_WRITTEN: u8 = 74;
@@ -58,7 +58,7 @@ pub fn fact(args: &FactArgs) -> ExitCode {
     let found = config::in_force(args.config.as_deref(), &state);
     let socket = runtime::status_socket_to_ask(&found.config.status);
     let status = socket.and_then(|socket| query_within(&socket, PATIENCE).ok());
-    let status = status.unwrap_or_else(|| from_state(&found, &state, None));
+    let status = status.unwrap_or_else(|| recalled(&found, &state));
     let puppet_conf = PUPPET_CONF.iter().find_map(|path| read(Path::new(path)));
     let hosts = read(Path::new(hosts_file::PATH)).unwrap_or_default();
     let fact = Fact::of(&status, &found.config, puppet_conf.as_deref(), &hosts);

@@ -28,6 +28,29 @@ const BOOTED: &str = "/run/systemd/system";
 /// none has answered. Reads files, and asks nobody.
 pub fn from_state(found: &InForce, state: &StateDirectory, asked: Option<&Path>) -> Status {
     let listening = socket_table::listening();
+    let mut status = recalled(found, state);
+    let addresses = fs::read_to_string(ADDRESSES).ok();
+    let listeners = found.config.listen.iter().map(|addr| listener(*addr, &listening, addresses.as_deref()));
+    status.listeners = listeners.collect();
+    // systemd is root. A process of ours is, if at all, where nobody has set it up as a service.
+    let may_be_systemd = Path::new(BOOTED).is_dir();
+    let is_held = |addr: &SocketAddr| at(&listening, *addr).iter().all(|socket| may_be_systemd && socket.uid == 0);
+    status.unanswered =
+        asked.filter(|_| !found.config.listen.iter().all(is_held)).map(|path| path.display().to_string());
+    if !status.listeners.iter().any(|listener| listener.state.is_open()) {
+        status.problems.push(Problem {
+            severity: ProblemSeverity::Error,
+            about: "listener".into(),
+            message: "no process runs, and nobody listens: an agent that is told to come here cannot connect".into(),
+            help: Some("`systemctl enable --now puppet-shim.socket`".into()),
+        });
+    }
+    status.problems.sort_by_key(|problem| problem.severity);
+    status
+}
+
+/// The same without who listens, which takes the kernel tens of milliseconds to tell.
+pub fn recalled(found: &InForce, state: &StateDirectory) -> Status {
     let clocks = Clocks::read();
     let mut pool = Pool::new(found.config.timeouts.pin);
     let (learnt, forgotten) = match memory::peek(state, &mut pool) {
@@ -56,22 +79,6 @@ pub fn from_state(found: &InForce, state: &StateDirectory, asked: Option<&Path>)
         started: None,
     };
     let mut status = parts.status(&clocks);
-    let addresses = fs::read_to_string(ADDRESSES).ok();
-    let listeners = found.config.listen.iter().map(|addr| listener(*addr, &listening, addresses.as_deref()));
-    status.listeners = listeners.collect();
-    // systemd is root. A process of ours is, if at all, where nobody has set it up as a service.
-    let may_be_systemd = Path::new(BOOTED).is_dir();
-    let is_held = |addr: &SocketAddr| at(&listening, *addr).iter().all(|socket| may_be_systemd && socket.uid == 0);
-    status.unanswered =
-        asked.filter(|_| !found.config.listen.iter().all(is_held)).map(|path| path.display().to_string());
-    if !status.listeners.iter().any(|listener| listener.state.is_open()) {
-        status.problems.push(Problem {
-            severity: ProblemSeverity::Error,
-            about: "listener".into(),
-            message: "no process runs, and nobody listens: an agent that is told to come here cannot connect".into(),
-            help: Some("`systemctl enable --now puppet-shim.socket`".into()),
-        });
-    }
     status.unread = forgotten.map(|forgotten| unread(&forgotten));
     if let Some(Unread { why, help }) = &status.unread {
         status.problems.push(Problem {
@@ -81,7 +88,6 @@ pub fn from_state(found: &InForce, state: &StateDirectory, asked: Option<&Path>)
             help: Some(help.clone()),
         });
     }
-    status.problems.sort_by_key(|problem| problem.severity);
     status
 }
 
