@@ -45,6 +45,9 @@ enum Command {
     Fact(fact::FactArgs),
 }
 
+#[cfg(test)]
+mod advice;
+
 impl Cli {
     /// Carries out the command.
     pub fn execute(&self) -> ExitCode {

@@ -23,6 +23,7 @@ pub mod puppet;
 pub mod reload;
 pub mod runtime;
 pub mod setup;
+mod socket_table;
 pub mod state;
 
 pub mod handover;

@@ -48,8 +48,13 @@ pub enum DoorState {
     Bound,
     /// It is of IPv6, which this host does not have: nobody comes there.
     Absent,
-    /// It could not be listened on, for this reason.
-    Failed(String),
+    /// It could not be listened on.
+    Failed {
+        /// Why.
+        why: String,
+        /// What to do.
+        mend: String,
+    },
 }
 
 impl Door {
@@ -60,9 +65,11 @@ impl Door {
             Door { addr: listener.addr(), state }
         });
         let failed = failed.iter().map(|error| {
+            let (addr, why) = (error.addr, format!("cannot listen on {}: {}", error.addr, wrong(&error.cause)));
             let is_absent = error.is_missing_ipv6();
-            let state = if is_absent { DoorState::Absent } else { DoorState::Failed(error.to_string()) };
-            Door { addr: error.addr, state }
+            let state =
+                if is_absent { DoorState::Absent } else { DoorState::Failed { why, mend: mend(addr, &error.cause) } };
+            Door { addr, state }
         });
         open.chain(failed).collect()
     }
@@ -94,7 +101,7 @@ pub struct Accepted {
 
 /// An address that could not be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {addr}: {}", advice(*.addr, .cause))]
+#[error("cannot listen on {addr}: {}; {}", wrong(.cause), mend(*.addr, .cause))]
 pub struct BindError {
     /// Which.
     pub addr: SocketAddr,
@@ -113,15 +120,35 @@ impl BindError {
     }
 }
 
-/// What is wrong and what to do.
-fn advice(addr: SocketAddr, cause: &io::Error) -> String {
+/// The least port that any user may have (`net.ipv4.ip_unprivileged_port_start`, ip-sysctl.rst), unless the host says otherwise.
+const UNPRIVILEGED: u16 = 1024;
+
+/// What is wrong.
+fn wrong(cause: &io::Error) -> String {
     match cause.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("the port is taken; `ss -ltnp sport = :{}` tells by whom, `listen` sets another", addr.port())
-        }
-        io::ErrorKind::PermissionDenied => format!("{cause}; a port below 1024 needs root or CAP_NET_BIND_SERVICE"),
+        io::ErrorKind::AddrInUse => "the port is taken".into(),
         io::ErrorKind::AddrNotAvailable => format!("{cause}: no interface of this host has the address"),
         _ => cause.to_string(),
+    }
+}
+
+/// What to do.
+fn mend(addr: SocketAddr, cause: &io::Error) -> String {
+    let port = addr.port();
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("see who has it, `ss -ltnp sport = :{port}`, and stop that, or set another one in `listen`")
+        }
+        io::ErrorKind::PermissionDenied if port < UNPRIVILEGED => {
+            format!(
+                "have systemd hold it, by ListenStream={addr} in puppet-shim.socket, or set a port from {UNPRIVILEGED} on in `listen`"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            "see what forbids it, SELinux or the service's sandbox, or set another port in `listen`".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "give the address to an interface, or take it out of `listen`".into(),
+        _ => "mend that, or set another address in `listen`".into(),
     }
 }
 
@@ -283,6 +310,34 @@ fn here(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(addr: &str, kind: rustix::io::Errno) -> BindError {
+        BindError { addr: addr.parse().unwrap(), cause: io::Error::from_raw_os_error(kind.raw_os_error()) }
+    }
+
+    #[test]
+    fn a_door_that_is_shut_says_what_to_do() {
+        use rustix::io::Errno;
+        for (addr, kind, first, then) in [
+            ("127.0.0.1:8139", Errno::ADDRINUSE, "the port is taken", "see who has it, `ss -ltnp sport = :8139`, and"),
+            (
+                "127.0.0.1:443",
+                Errno::ACCESS,
+                "Permission denied",
+                "have systemd hold it, by ListenStream=127.0.0.1:443",
+            ),
+            ("127.0.0.1:8139", Errno::ACCESS, "Permission denied", "see what forbids it"),
+            ("192.0.2.1:8139", Errno::ADDRNOTAVAIL, "Cannot assign", "give the address to an interface"),
+            ("127.0.0.1:8139", Errno::MFILE, "Too many open files", "mend that"),
+        ] {
+            let error = refused(addr, kind);
+            let doors = Door::all(&Listeners::new(Vec::new()), std::slice::from_ref(&error));
+            let [Door { state: DoorState::Failed { why, mend }, .. }] = &doors[..] else { panic!("{doors:?}") };
+            assert!(why.starts_with(&format!("cannot listen on {addr}: {first}")), "{why}");
+            assert!(mend.starts_with(then), "{mend}");
+            assert_eq!(error.to_string(), format!("{why}; {mend}"));
+        }
+    }
 
     fn back(to: &str, listener: &str) -> bool {
         leads_back(to.parse().unwrap(), &[listener.parse().unwrap()])

@@ -14,6 +14,7 @@ pub mod prometheus;
 mod query;
 mod roles;
 mod socket;
+mod standing;
 pub mod table;
 
 use serde::{Deserialize, Serialize};
@@ -30,9 +31,10 @@ use crate::moment::{Clocks, Moment};
 use crate::pool::Pool;
 use crate::role::Table;
 
-pub use self::idle::from_state;
+pub use self::idle::{from_state, recalled};
 pub use self::query::{PATIENCE, QueryError, query, query_within};
 pub use self::socket::StatusSocket;
+pub use self::standing::Standing;
 pub use crate::history::{Connection, Ending, Fault};
 
 /// Everything.
@@ -51,6 +53,10 @@ pub struct Status {
     /// then one may run that says nothing there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<String>,
+    /// Where no process says it: why what is written down could not be read either. Then nothing is known of what was done, and
+    /// each count of it is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unread>,
     /// What needs a human, and what one might want to know; the worst first.
     pub problems: Vec<Problem>,
     /// Where it listens, or should.
@@ -85,6 +91,16 @@ pub struct Process {
     pub idle_exit_seconds: Option<f64>,
 }
 
+/// Why what is written down could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unread {
+    /// What is wrong, a sentence without its full stop.
+    pub why: String,
+    /// What to do.
+    pub help: String,
+}
+
 /// An address that is listened on, or should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -95,6 +111,8 @@ pub struct ListenerStatus {
     pub state: ListenerState,
     /// Why it is not listened on.
     pub error: Option<String>,
+    /// What to do about that.
+    pub help: Option<String>,
 }
 
 /// What an address is that should be listened on.

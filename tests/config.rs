@@ -60,6 +60,17 @@ fn valid_files_are_accepted() {
     }
 }
 
+/// The warning names what the unit has.
+#[test]
+fn the_unit_leaves_time_for_the_longest_drain_that_is_not_warned_of() {
+    let unit = include_str!("../systemd/puppet-shim.service");
+    assert!(unit.lines().any(|line| line == "TimeoutStopSec=16min"));
+    assert_eq!(Timeouts::default().drain, Duration::from_secs(15 * 60));
+    let said =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/drain-over-unit.expected"));
+    assert!(said.unwrap().contains("TimeoutStopSec=16min"));
+}
+
 #[test]
 fn invalid_files_are_rejected_with_every_error() {
     for path in corpus("invalid") {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use support::command::{Host, Running, binary, output, text};
 use support::eventually;
 use support::tcp::{Answer, Named, ask};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// What the packages put into /etc/facter/facts.d.
 const SCRIPT: &str = include_str!("../packaging/puppet_shim.fact");
@@ -42,6 +42,19 @@ async fn fact(host: &Host) -> String {
     text(&output.stdout)
 }
 
+/// The fact as soon as it is so.
+async fn fact_with(host: &Host, is_so: impl Fn(&Value) -> bool) -> String {
+    let mut said = String::new();
+    eventually("the fact has it", || {
+        let output = host.command(&["fact"]).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+        said = text(&output.stdout);
+        is_so(&serde_json::from_str(&said).unwrap())
+    })
+    .await;
+    said
+}
+
 /// The packaged script, of which the path is this binary's.
 fn install(host: &Host, command: &str) -> PathBuf {
     let directory = host.file().with_file_name("facts.d");
@@ -56,8 +69,9 @@ fn install(host: &Host, command: &str) -> PathBuf {
 #[tokio::test]
 async fn is_the_same_with_and_without_a_process() {
     let (ca, host, daemon) = used().await;
-    let with = fact(&host).await;
-    assert_eq!(fact(&host).await, with);
+    let server = ca.address().to_string();
+    // One that is slow, beside other work, is not waited for.
+    let with = fact_with(&host, |fact| fact["puppet_shim"]["roles"]["ca"]["server"] == *server).await;
     daemon.end(Signal::TERM).await;
     assert_eq!(fact(&host).await, with);
     let fact: Value = serde_json::from_str(&with).unwrap();
@@ -76,28 +90,40 @@ async fn says_that_the_last_connection_failed() {
     daemon.signal(Signal::HUP);
     eventually("it is read", || daemon.line("reloaded").is_some()).await;
     assert!(matches!(ask(daemon.address(), "puppetca:8140").await, Answer::Refused(502, _)));
-    let fact: Value = serde_json::from_str(&fact(&host).await).unwrap();
+    let fact = fact_with(&host, |fact| fact["puppet_shim"]["roles"]["ca"]["failed"] == true).await;
+    let fact: Value = serde_json::from_str(&fact).unwrap();
     let of_ca = &fact["puppet_shim"]["roles"]["ca"];
-    assert_eq!((&of_ca["failed"], &of_ca["server"]), (&true.into(), &ca.address().to_string().into()));
+    assert_eq!(of_ca["server"], ca.address().to_string());
     assert!(of_ca["last_error"].as_str().unwrap().starts_with("no ca server reachable: 127.0.0.1:10"), "{of_ca}");
 }
 
-/// Nor is a daemon that hangs waited for.
+/// Every run of the agent waits for it: by a process, by one that hangs, and by what is written down.
 #[tokio::test]
 async fn is_there_at_once() {
+    // A release build, which `$PUPPET_SHIM` is, is held to what is claimed. Any other takes several times as long, but waits for nobody.
+    let bound = Duration::from_millis(if std::env::var_os("PUPPET_SHIM").is_some() { 20 } else { 500 });
     let (_ca, host, daemon) = used().await;
+    assert_takes_less("with a process", bound, &host).await;
     daemon.signal(Signal::STOP);
-    let hung = timeout(Duration::from_secs(2), fact(&host)).await.expect("it waits for a daemon that hangs");
-    assert!(hung.contains("\"roles\""));
+    assert_takes_less("with a process that hangs", bound, &host).await;
     daemon.signal(Signal::CONT);
+    daemon.end(Signal::TERM).await;
+    assert_takes_less("without a process", bound, &host).await;
+}
+
+/// Where nothing else holds it up: once of many times is enough, for there may be other work.
+async fn assert_takes_less(how: &str, bound: Duration, host: &Host) {
     let mut quickest = Duration::MAX;
-    for _ in 0..5 {
+    for _ in 0..40 {
         let began = Instant::now();
-        fact(&host).await;
+        let fact = fact(host).await;
         quickest = quickest.min(began.elapsed());
+        assert!(fact.contains("\"roles\""), "{fact}");
+        if quickest < bound {
+            return;
+        }
     }
-    // A release build takes a few of them; this may be none, on a machine with other work.
-    assert!(quickest < Duration::from_millis(200), "{quickest:?}");
+    panic!("{how} it takes {quickest:?}, not {bound:?}");
 }
 
 #[tokio::test]

@@ -78,6 +78,23 @@ impl Site {
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
+    /// What `status` prints to a user of no rights in this group, and its exit status. As root.
+    async fn asked_by(&self, group: &str, args: &[&str]) -> (Option<i32>, String, String) {
+        // Where anybody can reach it.
+        let folder = self.socket().parent().unwrap().to_owned();
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        let command = folder.join("puppet-shim");
+        if !command.exists() {
+            fs::copy(binary(), &command).unwrap();
+        }
+        let mut asks = Command::new("setpriv");
+        asks.args(["--reuid=65534", &format!("--regid={group}"), "--clear-groups"]).arg(&command).arg("status");
+        asks.args(args).arg("--config").arg(self.host.file()).arg("--socket").arg(self.socket());
+        asks.env("HOME", "/nonexistent").env("STATE_DIRECTORY", self.host.state());
+        let output = output(asks).await;
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
     /// One connection to the CA that has ended, and one to the compiler that is open.
     async fn use_it(&self, daemon: &Running) -> (tokio::net::TcpStream, tokio::net::TcpStream) {
         assert_eq!(ask(daemon.address(), "puppetca:8140").await, Answer::Tunnel("ca".into()));
@@ -222,22 +239,53 @@ async fn a_group_may_ask_and_nobody_else() {
     site.configure("127.0.0.1:0", "status.group = \"12345\"");
     let _daemon = site.run().await;
     eventually("it is the group's", || fs::metadata(site.socket()).unwrap().gid() == 12345).await;
-    // Where anybody can reach it.
-    let folder = site.socket().parent().unwrap().to_owned();
-    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-    let command = folder.join("puppet-shim");
-    fs::copy(binary(), &command).unwrap();
-    let asked_by = |group: &str| {
-        let mut asks = Command::new("setpriv");
-        asks.args(["--reuid=65534", &format!("--regid={group}"), "--clear-groups"]).arg(&command);
-        asks.args(["status", "--json", "--socket"]).arg(site.socket()).env("HOME", "/nonexistent");
-        asks
-    };
-    let member = output(asked_by("12345")).await;
-    assert_eq!(member.status.code(), Some(0), "{}", text(&member.stderr));
-    let stranger = output(asked_by("65534")).await;
-    assert_eq!(stranger.status.code(), Some(77), "{}", text(&stranger.stdout));
-    assert!(text(&stranger.stderr).contains("you may not ask"), "{}", text(&stranger.stderr));
+    let (code, out, err) = site.asked_by("12345", &["--json"]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let (code, out, err) = site.asked_by("65534", &["--json"]).await;
+    assert_eq!(code, Some(77), "{out}");
+    assert!(err.contains("you may not ask"), "{err}");
+}
+
+/// A counter that is 0 for once would be counted twice. As root, who may become somebody else.
+#[tokio::test]
+async fn without_a_process_a_group_gets_no_metrics_instead_of_false_ones() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let carried = "puppet_shim_connections_total{role=\"ca\",outcome=\"carried\"} 1";
+    let site = Site::new("status.group = \"12345\"").await;
+    let daemon = site.run().await;
+    assert_eq!(ask(daemon.address(), "puppetca:8140").await, Answer::Tunnel("ca".into()));
+    eventually("it has its line", || daemon.connections() == 1).await;
+    for form in ["--format=prometheus", "--format=openmetrics"] {
+        let (code, metrics, err) = site.asked_by("12345", &[form]).await;
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        assert!(metrics.lines().any(|line| line == carried), "{metrics}");
+    }
+    daemon.end(Signal::TERM).await;
+    // As systemd has it for a service whose user it makes.
+    fs::set_permissions(site.host.state(), Permissions::from_mode(0o700)).unwrap();
+    let forms: [&[&str]; 3] =
+        [&["--format=prometheus"], &["--format=openmetrics"], &["--format=prometheus", "--watch=0.1"]];
+    for form in forms {
+        let (code, out, err) = site.asked_by("12345", form).await;
+        assert_eq!((code, out.as_str()), (Some(77), ""), "{form:?}: {err}");
+        assert!(err.contains("Permission denied") && err.contains("ask as root"), "{err}");
+    }
+    let (_, table, err) = site.asked_by("12345", &[]).await;
+    assert_eq!(err, "");
+    assert!(
+        table.contains("warning: state directory: cannot read ") && table.contains("to do: ask as root"),
+        "{table}"
+    );
+    assert!(table.contains("\nfiles     not known\n") && !table.contains("nobody has asked yet"), "{table}");
+    assert!(table.contains("no connection is known of") && !table.contains("no connection has ended yet"), "{table}");
+    let (_, json, _) = site.asked_by("12345", &["--json"]).await;
+    let status: Status = serde_json::from_str(&json).unwrap();
+    assert!(status.unread.is_some_and(|unread| unread.why.contains("memory.json")), "{json}");
+    let (code, metrics, _) = site.status(&["--format=prometheus"]).await;
+    assert_eq!(code, Some(0));
+    assert!(metrics.lines().any(|line| line == carried), "root may: {metrics}");
 }
 
 // === without a process ===

@@ -42,13 +42,15 @@ Examples:
   puppet-shim status --format prometheus > .new && mv .new puppet-shim.prom
 
 Exit status:
-  0   all is well, or goes on without a human; with metrics whenever they could
-      be written
+  0   all is well, or goes on without a human; with metrics whenever they were
+      written
   1   something needs a human: no server of a role is up, its last connection
       failed within the last hour, an address cannot be listened on, or nobody
       listens at all
   69  a process runs, and does not answer
-  77  you may not ask; root may, and the service's group
+  77  you may not ask; root may, and the service's group. With metrics also
+      where no process runs and you may not read what is written down, which
+      root alone may: nothing is written then, for it would count from 0
   78  the configuration cannot be used, so that another one holds";
 
 /// Show what the daemon does, and how its servers stand
@@ -109,7 +111,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Runs the command.
 pub fn status(args: &StatusArgs) -> ExitCode {
     let format = if args.json { Format::Json } else { args.format };
-    let found = || find(args);
+    let found = || find(args, format);
     match args.watch {
         Some(pace) => watch::watch(pace, format, colours(), found),
         None => match found() {
@@ -119,17 +121,22 @@ pub fn status(args: &StatusArgs) -> ExitCode {
     }
 }
 
-/// The daemon's own word, or what it has written down.
-fn find(args: &StatusArgs) -> Result<Status, QueryError> {
+/// The daemon's own word, or what it has written down. Of what cannot be read people get the rest. A counter that is 0 for
+/// once, though, is a restart to Prometheus, and the next one counts twice: then there are no metrics.
+fn find(args: &StatusArgs, format: Format) -> Result<Status, QueryError> {
     let state = StateDirectory::find_to_look_at();
     // Whatever is wrong with the file is in the status.
     let found: InForce = config::in_force(args.config.as_deref(), &state);
     let socket = args.socket.clone().or_else(|| runtime::status_socket_to_ask(&found.config.status));
-    match socket.as_deref().map(query) {
-        Some(Ok(status)) => Ok(status),
-        Some(Err(error)) if !error.is_nobody() => Err(error),
-        Some(Err(_)) => Ok(from_state(&found, &state, socket.as_deref())),
-        None => Ok(Status { is_unasked: true, ..from_state(&found, &state, None) }),
+    let mut status = match socket.as_deref().map(query) {
+        Some(Ok(status)) => status,
+        Some(Err(error)) if !error.is_nobody() => return Err(error),
+        Some(Err(_)) => from_state(&found, &state, socket.as_deref()),
+        None => Status { is_unasked: true, ..from_state(&found, &state, None) },
+    };
+    match status.unread.take_if(|_| format.is_for_metrics()) {
+        Some(unread) => Err(QueryError::Unread(unread)),
+        None => Ok(status),
     }
 }
 
@@ -170,7 +177,7 @@ fn verdict(status: &Status) -> u8 {
 fn refuse(error: &QueryError) -> ExitCode {
     let _ = writeln!(io::stderr(), "puppet-shim: {error}");
     match error {
-        QueryError::Denied(_) => DENIED.into(),
+        QueryError::Denied(_) | QueryError::Unread(_) => DENIED.into(),
         _ => MUTE.into(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::diagnostic::{Problem, quoted};
 use super::draft::{Draft, RoleDraft};
@@ -11,6 +12,9 @@ use super::{Balance, Dnssec, Foreign, Transport, keys};
 use crate::host::Host;
 use crate::pattern::Pattern;
 use crate::role::Role;
+
+/// The longest drain that `TimeoutStopSec=` in systemd/puppet-shim.service leaves time for, with what comes before and after.
+const UNIT_DRAIN: Duration = Duration::from_secs(15 * 60);
 
 /// Finds what makes the configuration unusable.
 pub(super) fn errors(draft: &Draft, findings: &mut Findings<'_>) {
@@ -66,6 +70,7 @@ pub(super) fn warnings(draft: &Draft, findings: &mut Findings<'_>) {
         );
     }
     unused_files(draft, findings);
+    cut_drain(draft, findings);
     if let (Some(timeout), Some(budget)) = (&draft.dns_timeout, &draft.budget)
         && timeout.value >= budget.value
         && let Some(span) = timeout.span.as_ref().or(budget.span.as_ref())
@@ -449,6 +454,28 @@ fn unused_files(draft: &Draft, findings: &mut Findings<'_>) {
             Problem::new(
                 "ca_file changes nothing: no nameserver in servers is asked over TLS",
                 "write one as \"tls://ADDRESS\", or leave it out",
+            ),
+        );
+    }
+}
+
+/// A stop that systemd ends before it is over.
+fn cut_drain(draft: &Draft, findings: &mut Findings<'_>) {
+    let Some(At { value: drain, span: Some(span) }) = &draft.drain else { return };
+    if *drain > UNIT_DRAIN {
+        let minutes = drain.as_secs().div_ceil(60) + 1;
+        findings.warning(
+            span,
+            Problem::new(
+                format!(
+                    "drain, {}, is longer than {}: puppet-shim.service has TimeoutStopSec=16min, and what is open then is cut",
+                    write_duration(*drain),
+                    write_duration(UNIT_DRAIN)
+                ),
+                format!(
+                    "write a shorter drain, or with `systemctl edit puppet-shim.service` TimeoutStopSec={minutes}min under [Service]; \
+                     where that is there, all is well"
+                ),
             ),
         );
     }

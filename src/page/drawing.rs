@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::span::latency;
 use super::way::{Asked, Counts, End, Goal, Way};
-use crate::status::{Ending, RankStatus, ServerStatus};
+use crate::status::{Ending, RankStatus, ServerStatus, Standing};
 
 /// Pixels of a box's height, and between two.
 const BOX: i32 = 46;
@@ -258,6 +258,9 @@ fn goal_node(place: &Place, goal: &Goal<'_>) -> Node {
 
 fn stands(server: &ServerStatus) -> Vec<String> {
     let mut words = vec![match (server.rank, &server.cause) {
+        (RankStatus::Good, _) if server.is_current && server.standing() == Standing::WrongName => {
+            "wrong name".to_owned()
+        }
         (RankStatus::Good, _) if server.is_current => "good".to_owned(),
         (RankStatus::Good, _) => "not the role's any more".to_owned(),
         (RankStatus::Slow, _) => "slow".to_owned(),

@@ -7,7 +7,9 @@ use super::html::{name, when};
 use super::span::{Count, Size, Span, latency};
 use super::way::Way;
 use crate::moment::Moment;
-use crate::status::{CertificateStatus, Freshness, RankStatus, RecordSetStatus, RoleStatus, ServerStatus, Status};
+use crate::status::{
+    CertificateStatus, Freshness, RankStatus, RecordSetStatus, RoleStatus, ServerStatus, Standing, Status,
+};
 
 /// What the lines of the drawings mean.
 pub(super) fn legend() -> Markup {
@@ -133,11 +135,12 @@ fn servers(role: &RoleStatus, now: Moment) -> Markup {
 }
 
 fn server_row(server: &ServerStatus, now: Moment) -> Markup {
-    let (class, word) = match server.rank {
+    let (class, word) = match server.standing() {
         _ if !server.is_current => ("idle", "earlier"),
-        RankStatus::Good => ("good", "good"),
-        RankStatus::Slow => ("warning", "slow"),
-        RankStatus::Down => ("error", "down"),
+        Standing::Good | Standing::Doubtful => ("good", "good"),
+        Standing::WrongName => ("warning", "wrong name"),
+        Standing::Slow => ("warning", "slow"),
+        Standing::Down => ("error", "down"),
     };
     html! {
         tr class=(class) {

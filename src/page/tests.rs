@@ -122,6 +122,17 @@ async fn what_is_wrong_is_told_with_its_mend() {
     assert!(text.contains("<b>Mend: </b>see that one of them runs"), "{text}");
 }
 
+#[tokio::test]
+async fn a_certificate_without_the_name_is_not_called_good() {
+    let mut bench = Bench::with_a_compiler_down();
+    let (server, asked) = ("b.test:8140".parse().unwrap(), "puppet.test".parse().unwrap());
+    let unnamed = crate::verdict::Verdict::Unnamed { has: "b.test".into() };
+    bench.pool.conclude(&server, &asked, unnamed, bench.clocks.now);
+    let text = page(bench.status());
+    assert!(text.contains("<span class=\"badge warning\">wrong name</span>"), "{text}");
+    assert!(!text.contains("badge good\">good<"), "{text}");
+}
+
 /// Clients choose what they ask for, and so does DNS.
 #[tokio::test]
 async fn nothing_from_elsewhere_is_markup() {

@@ -31,12 +31,16 @@ impl From<&Provenance> for ConfigurationStatus {
 
 impl From<&Door> for ListenerStatus {
     fn from(door: &Door) -> Self {
-        let (state, error) = match &door.state {
-            DoorState::Inherited => (ListenerState::Inherited, None),
-            DoorState::Bound => (ListenerState::Bound, None),
-            DoorState::Absent => (ListenerState::Absent, None),
-            DoorState::Failed(why) => (ListenerState::Failed, Some(why.clone())),
+        let state = match &door.state {
+            DoorState::Inherited => ListenerState::Inherited,
+            DoorState::Bound => ListenerState::Bound,
+            DoorState::Absent => ListenerState::Absent,
+            DoorState::Failed { .. } => ListenerState::Failed,
         };
-        ListenerStatus { address: door.addr.to_string(), state, error }
+        let (error, help) = match &door.state {
+            DoorState::Failed { why, mend } => (Some(why.clone()), Some(mend.clone())),
+            _ => (None, None),
+        };
+        ListenerStatus { address: door.addr.to_string(), state, error, help }
     }
 }

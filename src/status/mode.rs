@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Config;
+use crate::host::split_port;
 use crate::hosts_file;
 use crate::listen::leads_back;
 use crate::role::{Role, Table};
@@ -23,13 +24,11 @@ pub(super) fn mode(config: &Config, table: &Table, puppet_conf: Option<&str>, ho
     } else {
         return "none".into();
     };
-    let is_of_other_role = |port: &str| {
-        let port = port.parse::<u16>().ok();
-        let roles = table.roles().iter().filter(|role| role.role.as_str() != Role::COMPILE);
-        port.is_some_and(|port| roles.into_iter().any(|role| role.ports.contains(&port)))
+    let is_of_other_role = |port: u16| {
+        let mut roles = table.roles().iter().filter(|role| role.role.as_str() != Role::COMPILE);
+        roles.any(|role| role.ports.contains(&port))
     };
-    let ports = ["ca_port", "report_port"].iter().filter_map(|key| settings.get(key)).any(is_of_other_role);
-    if ports { format!("{way}+port") } else { way.into() }
+    if settings.ports().any(is_of_other_role) { format!("{way}+port") } else { way.into() }
 }
 
 fn is_proxy(config: &Config, settings: &Settings<'_>) -> bool {
@@ -43,9 +42,9 @@ fn is_proxy(config: &Config, settings: &Settings<'_>) -> bool {
 
 /// A Puppet server's own host has its name there, too: Debian's installer writes 127.0.1.1. That leads to the server.
 fn is_alias(config: &Config, table: &Table, settings: &Settings<'_>, hosts: &str) -> bool {
-    let written = ["serverport", "masterport", "ca_port", "report_port"].iter().filter_map(|key| settings.get(key));
+    let general = ["serverport", "masterport"].iter().filter_map(|key| settings.get(key)?.parse().ok());
     let usual = table.roles().iter().flat_map(|role| role.ports.iter().copied());
-    let ports: Vec<u16> = written.filter_map(|port| port.parse().ok()).chain(usual).collect();
+    let ports: Vec<u16> = general.chain(settings.ports()).chain(usual).collect();
     let leads_here = |ip: IpAddr| ports.iter().any(|port| leads_back(SocketAddr::new(ip, *port), &config.listen));
     hosts_file::lines(hosts).any(|mut line| {
         leads_here(line.ip) && line.names.any(|name| name.parse().is_ok_and(|host| table.owner(&host).is_some()))
@@ -68,11 +67,23 @@ impl<'t> Settings<'t> {
         Settings(settings)
     }
 
+    /// The ports of single roles: the CA's, that of reports, and those in the sources of plugins, which name the file server.
+    fn ports(&self) -> impl Iterator<Item = u16> {
+        let of_settings = ["ca_port", "report_port"].iter().filter_map(|key| self.get(key)?.parse().ok());
+        let of_sources = ["pluginsource", "pluginfactsource"].iter().filter_map(|key| source_port(self.get(key)?));
+        of_settings.chain(of_sources)
+    }
+
     /// `[agent]` goes before `[main]`, `none` is nothing.
     fn get(&self, key: &str) -> Option<&'t str> {
         let of = |section: &str| self.0.iter().rfind(|(of, name, _)| *of == section && *name == key);
         of("agent").or_else(|| of("main")).map(|(_, _, value)| *value).filter(|value| !["", "none"].contains(value))
     }
+}
+
+/// The port in a source, if there is one: `puppet://NAME:PORT/MOUNT`.
+fn source_port(source: &str) -> Option<u16> {
+    split_port(source.strip_prefix("puppet://")?.split('/').next()?).ok()?.1
 }
 
 #[cfg(test)]
@@ -100,6 +111,19 @@ mod tests {
         assert_eq!(told(Some("[agent]\nca_port=8140"), hosts), "alias");
         assert_eq!(told(Some("[agent]\nreport_port=8142"), hosts), "alias+port");
         assert_eq!(told(Some(""), "192.0.2.1 puppet"), "none");
+        for key in ["pluginsource", "pluginfactsource"] {
+            for (source, mode) in [
+                ("puppet://puppet.test:8143/plugins", "proxy+port"),
+                ("puppet://[2001:db8::1]:8143/plugins", "proxy+port"),
+                ("puppet://puppet.test:8140/plugins", "proxy"),
+                ("puppet://puppet.test/plugins:8143", "proxy"),
+                ("puppet://[2001:db8::8143]/plugins", "proxy"),
+                ("puppet:///plugins", "proxy"),
+                ("/plugins:8143", "proxy"),
+            ] {
+                assert_eq!(told(Some(&format!("{proxy}[agent]\n{key} = {source}\n")), ""), mode, "{key} = {source}");
+            }
+        }
         assert_eq!(
             told(Some(""), "127.0.0.1 localhost\n127.0.1.1 puppet.test puppet"),
             "none",

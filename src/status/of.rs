@@ -14,6 +14,7 @@ impl Parts<'_> {
             process: self.process(clocks, &listeners),
             is_unasked: false,
             unanswered: None,
+            unread: None,
             problems: Vec::new(),
             listeners,
             configuration: ConfigurationStatus::from(self.provenance),

@@ -20,7 +20,8 @@ pub(super) fn all(status: &Status) -> Vec<Problem> {
     for listener in &status.listeners {
         if listener.state == ListenerState::Failed {
             let why = listener.error.clone().unwrap_or_else(|| format!("cannot listen on {}", listener.address));
-            problems.push(error("listener", why, "then `systemctl restart puppet-shim`"));
+            let first = listener.help.as_deref().unwrap_or("see why, `journalctl -u puppet-shim`, and mend that");
+            problems.push(error("listener", why, &format!("{first}; then `systemctl restart puppet-shim`")));
         }
     }
     for role in &status.roles {
@@ -72,7 +73,7 @@ fn servers(role: &RoleStatus, now: Moment, problems: &mut Vec<Problem>) {
         let (problem, since): (fn(&str, String, &str) -> Problem, _) =
             if is_fresh { (error, String::new()) } else { (warning, format!(", at {}", fault.at)) };
         let message = format!("its last connection failed{since}: {}", fault.what);
-        problems.push(problem(&about, message, "see the log for its line"));
+        problems.push(problem(&about, message, "see its line in the log, `journalctl -u puppet-shim`"));
     }
     for server in current {
         for certificate in server.certificates.iter().filter(|certificate| certificate.verdict == "unnamed") {
@@ -88,22 +89,18 @@ fn servers(role: &RoleStatus, now: Moment, problems: &mut Vec<Problem>) {
 
 fn dns(role: &RoleStatus, problems: &mut Vec<Problem>) {
     let about = format!("role {}", role.role);
+    let ask_each = format!("see that a nameserver answers: `puppet-shim resolve --fresh {}` asks each", role.role);
     if let Some(since) = role.stale_since {
         let failure =
             role.records.iter().filter(|set| set.freshness == Freshness::Stale).find_map(|set| set.error.as_ref());
         let failure = failure.map(|failure| format!(" ({failure})")).unwrap_or_default();
         let message = format!("DNS gives no newer answer{failure}; what it said last is used, stale since {since}");
-        problems.push(warning(
-            &about,
-            message,
-            "see that a nameserver answers: `puppet-shim resolve --fresh` asks each",
-        ));
+        problems.push(warning(&about, message, &ask_each));
     }
     for set in &role.records {
         if let (Freshness::None, Some(failure)) = (set.freshness, &set.error) {
             let message = format!("DNS gives no answer for {}: {failure}", set.owner);
-            let help = "see that a nameserver answers: `puppet-shim resolve --fresh` asks each";
-            problems.push(warning(&about, message, help));
+            problems.push(warning(&about, message, &ask_each));
         }
         if let Some(first) = set.refused.first() {
             let more =

@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Ending, ListenerState, ProblemSeverity, RankStatus, RoleStatus, ServerStatus, Status, Totals};
+use super::{Ending, ListenerState, ProblemSeverity, RoleStatus, ServerStatus, Standing, Status, Totals};
 use crate::counters::FOREIGN;
 
 /// What a web server calls [`text`].
@@ -190,15 +190,9 @@ fn servers(status: &Status) -> Vec<Family> {
         all().filter_map(|(role, server)| Some(sample(labels(role, server), value(server)?))).collect()
     };
     let ranked = |(role, server): (&str, &ServerStatus)| {
-        let state = match server.rank {
-            RankStatus::Good if server.is_doubtful => "doubtful",
-            RankStatus::Good => "good",
-            RankStatus::Slow => "slow",
-            RankStatus::Down => "down",
-        };
-        ["good", "doubtful", "slow", "down"].map(|word| {
+        Standing::ALL.map(|state| {
             let [role, name] = labels(role, server);
-            sample([role, name, ("state", word)], truth(state == word))
+            sample([role, name, ("state", state.as_str())], truth(state == server.standing()))
         })
     };
     let ended = |(role, server): (&str, &ServerStatus)| {
@@ -347,6 +341,24 @@ mod tests {
         for (state, value) in [("doubtful", 1), ("good", 0), ("slow", 0), ("down", 0)] {
             let line = format!(
                 "puppet_shim_server_state{{role=\"compile\",server=\"a.test:8140\",state=\"{state}\"}} {value}"
+            );
+            assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
+        }
+    }
+
+    /// As `status` and the page say.
+    #[tokio::test]
+    async fn whose_certificate_lacks_the_name_is_not_good() {
+        let mut bench = Bench::with_a_compiler_down();
+        let (server, asked) = ("b.test:8140".parse().unwrap(), "puppet.test".parse().unwrap());
+        let unnamed = crate::verdict::Verdict::Unnamed { has: "b.test".into() };
+        bench.pool.conclude(&server, &asked, unnamed, bench.clocks.now);
+        let text = text(&bench.status());
+        for (server, state, value) in
+            [("b.test", "wrong_name", 1), ("b.test", "good", 0), ("a.test", "wrong_name", 0), ("a.test", "down", 1)]
+        {
+            let line = format!(
+                "puppet_shim_server_state{{role=\"compile\",server=\"{server}:8140\",state=\"{state}\"}} {value}"
             );
             assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
         }

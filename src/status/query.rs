@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::Status;
+use super::{Status, Unread};
 
 /// For a daemon that runs it takes a millisecond.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two looks whether there is an answer.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Bytes of the longest status that is read. A usual one has a thousandth.
 const LONGEST: u64 = 16 * 1024 * 1024;
@@ -26,6 +29,9 @@ pub enum QueryError {
     /// It does not answer.
     #[error("puppet-shim accepts on {} and does not answer within {} s; `systemctl status puppet-shim` may say why", .0.display(), PATIENCE.as_secs())]
     Mute(PathBuf),
+    /// No process runs, and what is written down cannot be read.
+    #[error("{}, and no process says it: no metrics are written, for they would count from 0; {}", .0.why, .0.help)]
+    Unread(Unread),
     /// It cannot be asked, or says what is not understood.
     #[error("cannot ask on {}: {}", .0.display(), .1)]
     Failed(PathBuf, io::Error),
@@ -62,28 +68,37 @@ pub fn query_within(path: &Path, patience: Duration) -> Result<Status, QueryErro
 #[allow(clippy::disallowed_methods, reason = "no runtime, and so no clock of one, is here")]
 fn ask(path: &Path, patience: Duration) -> io::Result<Status> {
     let end = Instant::now() + patience;
-    let mut socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Of a daemon that hangs the queue may be full: connecting waits, too, for as long as this.
-    socket.set_write_timeout(Some(patience))?;
-    socket.connect(&SockAddr::unix(path)?)?;
+    let mut socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let address = SockAddr::unix(path)?;
+    // Of a daemon that hangs the queue may be full (connect(2)).
+    retry(end, || socket.connect(&address))?;
     let (mut text, mut chunk) = (Vec::new(), [0; 16 * 1024]);
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        socket.set_read_timeout(Some(left))?;
-        match socket.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(count) => text.extend_from_slice(chunk.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match retry(end, || socket.read(&mut chunk))? {
+            0 => break,
+            count => text.extend_from_slice(chunk.get(..count).unwrap_or_default()),
         }
         if text.len() as u64 > LONGEST {
             return Err(io::Error::other("it says too much"));
         }
     }
     Ok(serde_json::from_slice(&text)?)
+}
+
+/// Tries until then. A socket's own timeouts are counted in ticks of the kernel, which can be 10 ms long, and rounded up.
+#[allow(clippy::disallowed_methods, reason = "no runtime, and so no clock of one, is here")]
+fn retry<T>(end: Instant, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                if Instant::now() >= end {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                std::thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     ConfigurationOrigin, Connection, Ending, Freshness, ListenerState, ListenerStatus, ProblemSeverity, RankStatus,
-    RoleStatus, ServerStatus, Status,
+    RoleStatus, ServerStatus, Standing, Status,
 };
 use crate::moment::Moment;
 
@@ -208,6 +208,7 @@ impl Page<'_> {
         match &role.source {
             Some(source) => format!("by {}{from}{age}", source.words),
             None if role.last.is_some() => "no server is known".into(),
+            None if self.status.unread.is_some() => self.colours.dim("not known"),
             None => self.colours.dim("nobody has asked yet"),
         }
     }
@@ -243,14 +244,12 @@ impl Page<'_> {
             return "former".into();
         }
         let left = server.until.map(|until| format!(" for {}", span(self.status.at.before(until)))).unwrap_or_default();
-        match server.rank {
-            RankStatus::Down => format!("down{left}"),
-            RankStatus::Slow => format!("slow{left}"),
-            RankStatus::Good if server.is_doubtful => "to be tried".into(),
-            RankStatus::Good if server.certificates.iter().any(|certificate| certificate.verdict == "unnamed") => {
-                "wrong name".into()
-            }
-            RankStatus::Good => "good".into(),
+        match server.standing() {
+            Standing::Down => format!("down{left}"),
+            Standing::Slow => format!("slow{left}"),
+            Standing::Doubtful => "to be tried".into(),
+            Standing::WrongName => "wrong name".into(),
+            Standing::Good => "good".into(),
         }
     }
 
@@ -268,6 +267,9 @@ impl Page<'_> {
                 size(connection.bytes_down),
                 connection.end.clone(),
             ]);
+        }
+        if self.status.unread.is_some() {
+            return writeln!(self.out, "\nno connection is known of");
         }
         if recent.is_empty() {
             return writeln!(self.out, "\nno connection has ended yet");

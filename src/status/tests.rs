@@ -219,10 +219,13 @@ async fn a_bad_configuration_needs_a_human() {
 async fn a_listener_that_could_not_be_had_needs_a_human() {
     let mut bench = Bench::new("idle_exit = \"1min\"");
     assert_eq!(bench.status().process.unwrap().idle_exit_seconds, Some(60.0));
-    let state = DoorState::Failed("cannot listen on 127.0.0.1:1: the port is taken".into());
+    let why = "cannot listen on 127.0.0.1:1: the port is taken".into();
+    let state = DoorState::Failed { why, mend: "see who has it".into() };
     bench.doors.push(Door { addr: "127.0.0.1:1".parse().unwrap(), state });
     let status = bench.status();
     assert!(status.has_errors() && status.problems[0].message.contains("the port is taken"));
+    let help = status.problems[0].help.as_deref();
+    assert_eq!(help, Some("see who has it; then `systemctl restart puppet-shim`"));
     assert_eq!(status.process.unwrap().idle_exit_seconds, None);
 }
 
@@ -247,6 +250,22 @@ async fn no_server_up_is_worse_than_one_down() {
     let first = &status.problems[0];
     assert_eq!(first.severity, ProblemSeverity::Error);
     assert!(first.message.starts_with("no server is up: a.test:8140 refused; b.test:8140"), "{}", first.message);
+}
+
+/// Each says what to do, and first of all that.
+#[test]
+fn what_dns_has_not_answered_is_to_be_asked_for_by_the_roles_name() {
+    let role = |freshness| {
+        let error = Some("192.0.2.53:53 did not answer".into());
+        let records = vec![RecordSetStatus { freshness, error, ..RecordSetStatus::default() }];
+        let stale_since = (freshness == Freshness::Stale).then(Moment::default);
+        RoleStatus { role: "artifacts".into(), records, stale_since, ..RoleStatus::default() }
+    };
+    for freshness in [Freshness::Stale, Freshness::None] {
+        let problems = problem::all(&Status { roles: vec![role(freshness)], ..Status::default() });
+        let [Problem { help: Some(help), .. }] = &problems[..] else { panic!("{problems:?}") };
+        assert!(help.contains("`puppet-shim resolve --fresh artifacts`"), "{help}");
+    }
 }
 
 /// Nobody may have asked for the role since.
