@@ -2,13 +2,20 @@
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::process::exit;
 use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
+
+/// The process groups of those that run. They are none of the terminal's, whose Ctrl-C they do not get.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// Why there is no output.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +36,18 @@ pub enum ProcessError {
 /// started itself, too.
 pub fn run(mut command: Command, patience: Duration) -> Result<Output, ProcessError> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let child = command.spawn()?;
-    let group = Pid::from_child(&child);
+    let (child, group) = {
+        // So that a signal finds it.
+        let mut running = running();
+        let child = command.spawn()?;
+        let group = Pid::from_child(&child);
+        running.push(group);
+        (child, group)
+    };
     let (tell, told) = mpsc::channel();
     let waiter = thread::Builder::new().spawn(move || tell.send(child.wait_with_output()));
     let output = waiter.map(|_| told.recv_timeout(patience));
+    running().retain(|other| *other != group);
     if let Ok(Ok(output)) = output {
         return Ok(output?);
     }
@@ -42,7 +56,42 @@ pub fn run(mut command: Command, patience: Duration) -> Result<Output, ProcessEr
     Err(output.map_or_else(ProcessError::from, |_| ProcessError::Slow(patience)))
 }
 
-/// The same beside other work; `None`: there is no such command, or it has not ended after `patience`, and was killed.
+/// Has SIGINT, SIGTERM and SIGHUP end all that runs, and then this process, as they would if it had no process groups.
+/// Where they cannot be listened to, they end this process alone.
+pub fn end_with_us() {
+    let Ok(runtime) = Builder::new_current_thread().enable_io().build() else { return };
+    let signals = {
+        let _context = runtime.enter();
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|kind| (kind, signal(kind)))
+    };
+    let wait = signals.into_iter().filter_map(|(kind, signal)| {
+        let mut signal = signal.ok()?;
+        Some(Box::pin(async move {
+            signal.recv().await;
+            kind.as_raw_value()
+        }))
+    });
+    let wait: Vec<_> = wait.collect();
+    if wait.is_empty() {
+        return;
+    }
+    // Without a thread the signals have been taken, and nobody heeds them: it goes on to its end, which is bounded.
+    let _ = thread::Builder::new().spawn(move || {
+        let (number, ..) = runtime.block_on(select_all(wait));
+        let running = running();
+        for group in running.iter() {
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
+        // As a shell says it; and nothing more is started, for the list is held.
+        exit(128 + number);
+    });
+}
+
+fn running() -> MutexGuard<'static, Vec<Pid>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`run`] beside other work; `None`: there is no such command, or it has not ended after `patience`, and was killed.
 pub async fn output(command: Command, patience: Duration) -> Option<Output> {
     spawn_blocking(move || run(command, patience)).await.ok()?.ok()
 }

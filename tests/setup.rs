@@ -9,10 +9,12 @@
 mod support;
 
 use std::fs;
+use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use puppet_shim::config;
 use puppet_shim::puppet::{COMMAND_VARIABLE, Puppet};
@@ -23,9 +25,10 @@ use puppet_shim::setup::record::{Book, Part, Record};
 use puppet_shim::setup::undo::{Undone, undo};
 use puppet_shim::setup::work::apply;
 use puppet_shim::setup::{Mode, Places};
-use rustix::process::geteuid;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use support::command::{Host, output, text};
 use support::dns::Dns;
+use tokio::time::timeout;
 
 /// What Puppet's own command does with a file, as far as it matters here. `sed` edits a line, or adds one below `[main]`.
 const PUPPET: &str = r#"#!/bin/sh
@@ -363,6 +366,32 @@ async fn decides_nothing_while_dns_is_dead() {
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("refused: DNS does not say which servers ca has, _x-puppet-ca._tcp.lab.test: "), "{err}");
     assert_eq!(world.texts(), before);
+}
+
+/// Puppet is in a process group of its own, and hears of no Ctrl-C.
+#[tokio::test]
+async fn an_interrupt_ends_puppet_too() {
+    let world = World::new().await;
+    let fifo = world.folder.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    fs::write(world.puppet(), format!("#!/bin/sh\nsleep 600 >{}; true\n", fifo.display())).unwrap();
+    for args in [&["setup", "--mode", "proxy"][..], &["check"]] {
+        let mut command = world.host.prefixed(as_root(), args);
+        command.env(COMMAND_VARIABLE, world.puppet()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let (pid, fifo) = (Pid::from_child(&child), fifo.clone());
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut child = child;
+            // Once what Puppet has started is there.
+            let mut pipe = fs::File::open(fifo).unwrap();
+            kill_process(pid, Signal::INT).unwrap();
+            // At its end once that is gone.
+            pipe.read_to_end(&mut Vec::new()).unwrap();
+            child.wait().unwrap()
+        });
+        let status = timeout(Duration::from_secs(60), ended).await.expect("it goes on").unwrap();
+        assert_eq!(status.code(), Some(130), "{args:?}");
+    }
 }
 
 #[tokio::test]

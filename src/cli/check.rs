@@ -12,6 +12,7 @@ use crate::config::{self, Accepted, Config, Rejected, Severity};
 use crate::doctor::{self, Count, Patient, Progress, Style};
 use crate::memory;
 use crate::pool::Pool;
+use crate::process;
 use crate::state::StateDirectory;
 
 /// `EX_CONFIG` of sysexits.h.
@@ -44,7 +45,8 @@ Exit status:
 ///
 /// Looks at this host, the agent's settings, and each role's servers, and prints a line for each thing: a tick; a warning, where
 /// an agent's run succeeds all the same; or a cross. Below the latter two stands what to do. That the agent goes past
-/// puppet-shim is a cross where `puppet-shim setup` has sent it here, and a warning where nobody has yet.
+/// puppet-shim is a cross where `puppet-shim setup` has sent it here, and a warning where nobody has yet, or where only runs
+/// from a login or cron do.
 ///
 /// The host: the configuration, and whether the daemon goes by it; whether each listener is there, held by systemd or by
 /// puppet-shim and by nobody else. The agent, by `puppet config print`: its servers' names; which way leads here, and what
@@ -83,6 +85,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
 
 /// Looks at everything.
 fn online(args: &CheckArgs) -> ExitCode {
+    process::end_with_us();
     let state = StateDirectory::find();
     let config = config::in_force(args.config.as_deref(), &state);
     // Of what the daemon remembers only the domain counts: DNS and the servers are asked anew.

@@ -5,6 +5,7 @@ use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, Accepted, Config, Rejected};
+use crate::process;
 use crate::puppet::Puppet;
 use crate::setup::draft::{Draft, draft};
 use crate::setup::plan::{Plan, plan};
@@ -33,8 +34,9 @@ Examples:
 /// keys and lines and no more. A file that cannot be put back keeps none of the others from it; the same again goes on with it.
 ///
 /// It refuses, with the reason, what could not work. A proxy that the agent has already becomes `foreign` in our
-/// configuration, and its `server_list` the servers of compile, where there are no SRV records. --apply and --undo are for root alone, whose agent it is. Exits with 0 where it is done or nothing has to
-/// be, with 1 where it is refused or has failed, and with 78 where our configuration cannot be used.
+/// configuration, and its `server_list` the servers of compile, where there are no SRV records. --apply and --undo are for
+/// root alone, whose agent it is. Exits with 0 where it is done or nothing has to be, with 1 where it is refused or has
+/// failed, and with 78 where our configuration cannot be used.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     override_usage = "puppet-shim setup --mode <MODE> [--apply] [--config <FILE>]\n       puppet-shim setup --undo",
@@ -78,6 +80,7 @@ pub fn setup(args: &SetupArgs) -> ExitCode {
         let _ = writeln!(err, "puppet-shim: {NOT_ROOT}");
         return ExitCode::FAILURE;
     }
+    process::end_with_us();
     let outcome = match args.mode {
         Some(mode) => set_up(args, mode, &places, &mut out, &mut err),
         None => take_off(&places, &mut out),
