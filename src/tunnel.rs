@@ -1,7 +1,7 @@
 //! Carries bytes both ways, as they come.
 //!
 //! A tunnel that waits holds no buffer: all of them read into one scratch buffer of the thread, or where much comes at once
-//! have the kernel move it through one pipe of the thread, and only what the other side does not take at once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the
+//! have the kernel move it through one pipe of the thread. Only what the other side does not take at once is kept. FIN and RST are passed on at once, each way for itself: a withheld one turns the
 //! agent's clean reconnect into a failed request.
 
 mod flow;

@@ -236,13 +236,13 @@ async fn much_is_moved_and_not_copied() {
     drop(client);
     assert_eq!(count, MUCH);
     eventually("it has ended", || site.daemon.connections() == 1).await;
-    // `read` is of the pipe: what a side did not take at once.
     let sum = |name: &str| -> u64 {
         let calls = strace.calls();
         let results =
             calls.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|call| call.starts_with(name)));
         results.filter_map(|line| line.rsplit_once(" = ")?.1.parse::<u64>().ok()).sum()
     };
-    let (moved, copied) = (sum("splice("), sum("recvfrom(") + sum("read("));
-    assert!(moved >= MUCH && copied < MUCH / 4, "moved {moved}, in and out, and copied {copied}");
+    // Into the pipe and out of it.
+    let (moved, copied) = (sum("splice(") / 2, sum("recvfrom("));
+    assert!(moved > MUCH / 2 && copied < MUCH / 4, "moved {moved}, and copied {copied}");
 }

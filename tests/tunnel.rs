@@ -221,6 +221,37 @@ async fn much_goes_both_ways_at_once_past_a_slow_reader() {
     assert_eq!(counted, [MUCH + 1, MUCH], "{line}");
 }
 
+/// The kernel moves bytes through a pipe that all tunnels share: what is in there when one breaks is nobody else's.
+#[tokio::test]
+async fn one_that_breaks_in_the_middle_leaves_nothing_to_the_others() {
+    let server = Raw::start().await;
+    let bare = shim_for(&server, |_| ()).await;
+    let mut client = tunnel(bare.shim(), TARGET).await;
+    let mut upstream = server.accept().await;
+    begin(&mut client, &mut upstream).await;
+    let well = async { tokio::join!(write_pattern(&mut upstream, 3), read_pattern(&mut client, 3, false)) };
+    let broken = async {
+        for _ in 0..20 {
+            let mut client = tunnel(bare.shim(), TARGET).await;
+            let mut upstream = server.accept().await;
+            begin(&mut client, &mut upstream).await;
+            let send = async {
+                // Until the shim has nobody to give it to.
+                let piece = vec![0xee; 1024 * 1024];
+                while upstream.write_all(&piece).await.is_ok() {}
+            };
+            let leave = async {
+                let mut bytes = vec![0; 2 * 1024 * 1024];
+                client.read_exact(&mut bytes).await.unwrap();
+                client.set_zero_linger().unwrap();
+                drop(client);
+            };
+            tokio::join!(send, leave);
+        }
+    };
+    timeout(Duration::from_secs(300), async { tokio::join!(well, broken) }).await.expect("it does not end");
+}
+
 /// A reader that reads nothing holds up its own way, not the other, and not the shim.
 #[tokio::test]
 async fn who_does_not_read_holds_up_nobody_else() {

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::pipe::{Lent, Pipe};
+use super::pipe::{Lent, Pipe, is_refused};
 
 /// Bytes copied by one system call at most.
 pub(super) const SCRATCH: usize = 64 * 1024;
 
 /// Bytes moved at once at most where the kernel moves them itself; at first as many as are copied at once.
-const BULK: usize = 1024 * 1024;
+const BULK: usize = 256 * 1024;
 
 /// Less than that at once is copied faster than it is moved.
 const LITTLE: usize = 16 * 1024;
@@ -92,6 +92,16 @@ pub(super) enum Broken {
     Sink(io::ErrorKind),
 }
 
+/// What came of having the kernel move bytes.
+enum Step {
+    /// It has, or one side has broken.
+    Done(Result<(), Broken>),
+    /// There was nothing: that there would be is taken back.
+    Stale,
+    /// Nothing has been moved, and is to be copied.
+    Refused,
+}
+
 impl Flow {
     pub(super) fn new(held: Vec<u8>, left: Option<u64>) -> Self {
         Flow { held, at: 0, left, state: State::Open, source_broke: None, stride: 0 }
@@ -136,10 +146,6 @@ impl Flow {
                     Some(0) => ready!(self.watch(cx, from))?,
                     _ if self.stride > 0 && !looks => {
                         ready!(self.pass(cx, from, to, &mut seen))?;
-                        if self.stride == BULK {
-                            // That was a whole turn's worth.
-                            break;
-                        }
                     }
                     _ => ready!(self.fill(cx, from, to, &mut seen))?,
                 },
@@ -214,11 +220,9 @@ impl Flow {
                 return Poll::Ready(Err(Broken::Source(error.kind())));
             }
             match Pipe::lend(|pipe| self.pass_through(pipe, from, to, seen)) {
-                // That it was ready was old news, and is taken back.
-                Ok(Err(Broken::Source(io::ErrorKind::WouldBlock))) => {}
-                Ok(done) => return Poll::Ready(done),
-                // Then they are copied.
-                Err(_) => {
+                Ok(Step::Done(done)) => return Poll::Ready(done),
+                Ok(Step::Stale) => {}
+                Ok(Step::Refused) | Err(_) => {
                     self.stride = 0;
                     return Poll::Ready(Ok(()));
                 }
@@ -232,15 +236,18 @@ impl Flow {
         from: &TcpStream,
         to: &TcpStream,
         seen: &mut impl FnMut(Passed<'_>),
-    ) -> Lent<Result<(), Broken>> {
+    ) -> Lent<Step> {
         let room = self.left.map_or(self.stride, |left| self.stride.min(usize::try_from(left).unwrap_or(usize::MAX)));
         let count = match from.try_io(Interest::READABLE, || pipe.fill(from, room)) {
+            // That may be the end, or what only reading gets past, such as urgent data.
+            Ok(0) => return Lent { value: Step::Refused, is_empty: true },
             Ok(count) => count,
-            Err(error) => return Lent { value: Err(Broken::Source(error.kind())), is_empty: true },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Lent { value: Step::Stale, is_empty: true };
+            }
+            Err(error) if is_refused(&error) => return Lent { value: Step::Refused, is_empty: true },
+            Err(error) => return Lent { value: Step::Done(Err(Broken::Source(error.kind()))), is_empty: true },
         };
-        if count == 0 {
-            self.state = State::Ending;
-        }
         if let Some(left) = &mut self.left {
             *left -= count as u64;
         }
@@ -251,7 +258,7 @@ impl Flow {
                 Ok(0) => break,
                 Ok(taken) => rest -= taken,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Lent { value: Err(self.unwanted(&error)), is_empty: false },
+                Err(error) => return Lent { value: Step::Done(Err(self.unwanted(&error))), is_empty: false },
             }
         }
         self.stride = match count - rest {
@@ -263,10 +270,10 @@ impl Flow {
         if rest > 0 {
             match pipe.take(rest) {
                 Ok(bytes) => self.held = bytes,
-                Err(error) => return Lent { value: Err(Broken::Source(error.kind())), is_empty: false },
+                Err(error) => return Lent { value: Step::Done(Err(Broken::Source(error.kind()))), is_empty: false },
             }
         }
-        Lent { value: Ok(()), is_empty: true }
+        Lent { value: Step::Done(Ok(())), is_empty: true }
     }
 
     /// Nobody takes this way's bytes any more. That ends this way only: what the other side still has to say may be in

@@ -3,7 +3,7 @@
 //! There is one for the thread, made when it is first of use. It is empty whenever a tunnel is done with it for the
 //! moment, so that all can share it, and a tunnel that waits has none.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -11,14 +11,25 @@ use rustix::io::{read, retry_on_intr};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::net::TcpStream;
 
-/// What it holds, if that is granted: the most that anybody may have (`/proc/sys/fs/pipe-max-size`), 16 times the usual. It
-/// takes memory only while something is in it.
+/// What it holds, if that is granted: the most that anybody may have (`/proc/sys/fs/pipe-max-size`), 16 times the usual, for
+/// a page of it may have a few bytes only. It takes memory only while something is in it.
 const SIZE: usize = 1024 * 1024;
 
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 thread_local! {
     static PIPE: RefCell<Option<Pipe>> = const { RefCell::new(None) };
+    /// Whether there is no use in trying.
+    static IS_FORBIDDEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether it is not the socket that is at fault, but that the kernel or a sandbox does not let it be spliced. It is not
+/// tried again in this thread, unless it was for want of memory.
+pub(super) fn is_refused(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, OutOfMemory, PermissionDenied, Unsupported};
+    let kind = error.kind();
+    IS_FORBIDDEN.set(IS_FORBIDDEN.get() || matches!(kind, InvalidInput | PermissionDenied | Unsupported));
+    matches!(kind, InvalidInput | OutOfMemory | PermissionDenied | Unsupported)
 }
 
 /// Its two ends, neither of which ever waits.
@@ -34,6 +45,9 @@ impl Pipe {
     ///
     /// Where there is no pipe to be had: the descriptors may be used up, or it may be forbidden.
     pub(super) fn lend<T>(with: impl FnOnce(&Pipe) -> Lent<T>) -> io::Result<T> {
+        if IS_FORBIDDEN.get() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let pipe = match PIPE.take() {
             Some(pipe) => pipe,
             None => Pipe::open()?,
