@@ -24,7 +24,7 @@ def run(bench):
 
     machine = bench.boot()
     machine.install(bench.package.deb)
-    for unit in (SERVICE, SOCKET, "puppet-shim-ca.service", "puppet-shim-ca.path"):
+    for unit in (SERVICE, SOCKET, "puppet-shim-ca.service", "puppet-shim-ca-first.service", "puppet-shim-ca.path"):
         said = machine.run("systemd-analyze", "verify", unit)
         demand("puppet-shim" not in said, f"systemd-analyze verify\n{said}")
     for unit, most in EXPOSURE.items():

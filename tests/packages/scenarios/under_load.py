@@ -20,8 +20,9 @@ CLIENTS = 64
 RESTARTS = 5
 ROUNDS = 10
 
-# Seconds.
+# Seconds; and how many times as long as the same with nothing open, where the machine is too slow for that.
 LIMIT = 1
+TIMES = 4
 
 # A listener that systemd does not hold, and so comes and goes with the configuration.
 ANOTHER = ("127.0.0.1", 9139)
@@ -30,11 +31,13 @@ ANOTHER = ("127.0.0.1", 9139)
 def run(bench):
     machine = bench.installed()
     machine.run("systemctl", "start", SERVICE)
-    tunnels_go_on(bench, machine)
-    clients_do_not_notice(bench, machine)
+    bare = min(restart(machine) for _ in range(3))
+    bench.notes.append(f"a restart with nothing open: {listed([bare])}")
+    tunnels_go_on(bench, machine, max(LIMIT, TIMES * bare))
+    clients_do_not_notice(bench, machine, max(LIMIT, TIMES * bare))
 
 
-def tunnels_go_on(bench, machine):
+def tunnels_go_on(bench, machine, limit):
     with ExitStack() as open_until_here:
         with bench.server.compiling() as compiled:
             patient = open_until_here.enter_context(bench.tunnel())
@@ -53,10 +56,10 @@ def tunnels_go_on(bench, machine):
     demand([line.partition("tunnels=")[2] for line in handed_on] == [str(TUNNELS + 1)] * RESTARTS, f"of the tunnels it says {handed_on}")
     wait_until(lambda: machine.log().count(f" restarts={RESTARTS}") == TUNNELS + 1, 20, "each tunnel's line tells of the restarts", Unmet)
     bench.notes.append(f"{TUNNELS + 1} tunnels, {streams.total() / 1e6:.0f} MB there and back: restarts in {listed(times)}")
-    judge(times)
+    judge(times, limit)
 
 
-def clients_do_not_notice(bench, machine):
+def clients_do_not_notice(bench, machine, limit):
     plain = machine.path(CONFIG).read_text()
     other = f'listen = ["127.0.0.1:8139", "[::1]:8139", "{ANOTHER[0]}:{ANOTHER[1]}"]\n{plain}\n[timeouts]\npin = "1min"\n'
     restarts, reloads = [], []
@@ -74,7 +77,7 @@ def clients_do_not_notice(bench, machine):
             some_more(crowd)
     bench.notes.append(f"{CLIENTS} clients, {crowd.count} connections, none failed: restarts in {listed(restarts)}; "
                        f"reloads in force after {listed(reloads)}")
-    judge(restarts)
+    judge(restarts, limit)
 
 
 def some_more(crowd):
@@ -93,9 +96,9 @@ def restart(machine):
     return took
 
 
-def judge(times):
+def judge(times, limit):
     # Not the longest: two processors have the clients, the server, the machine and other work to do beside it.
-    demand(median(times) < LIMIT, f"restarts took {listed(times)}")
+    demand(median(times) < limit, f"restarts took {listed(times)}, of {listed([limit])}")
 
 
 def listed(times):
