@@ -103,6 +103,11 @@ impl Names {
         &self.dns
     }
 
+    /// Its names of type IP.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ips.iter().copied()
+    }
+
     /// Since when it is good, in seconds since 1970-01-01 UTC.
     pub const fn not_before(&self) -> i64 {
         self.not_before

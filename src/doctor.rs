@@ -53,6 +53,7 @@ use crate::host::{Host, HostPort};
 use crate::probe::Prober;
 use crate::process;
 use crate::puppet::{Puppet, PuppetError, Settings};
+use crate::socket_table;
 use crate::state::StateDirectory;
 use crate::trust::Trust;
 
@@ -106,7 +107,8 @@ pub async fn examine(patient: &Patient<'_>, progress: &Progress) -> Vec<Group> {
     let (systemd, puppet) = answers.await;
     let site = Site::new(config, patient.domain);
     let hosts = HostsFile::read();
-    let here = Here { listeners: &config.listen, hosts: &hosts };
+    let listening = socket_table::listening();
+    let here = Here { listeners: &config.listen, hosts: &hosts, listening: &listening };
     let mut agent = agent(puppet, &systemd, patient, &site, here);
     let mut host = host(patient, &systemd, &agent).await;
 
@@ -199,7 +201,7 @@ fn agent(
     let (way, ways) = way::judge(&settings, &endpoints, &environments, here, set_up);
     let is_sent = way != Way::Past || set_up.is_done();
     let can_bind = settings.get("sourceaddress").is_none_or(|address| bindable(address).is_some());
-    let scene = agent::Scene { config, domain: site.table.domain(), can_bind, is_sent };
+    let scene = agent::Scene { config, domain: site.table.domain(), can_bind, is_sent, set_up };
     findings.extend(agent::judge(&settings, &endpoints, scene));
     findings.extend(ways);
     findings.extend(way::judge_environment(&environments, way, &settings, &endpoints, here));

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::finding::Finding;
+use super::set_up::SetUp;
 use crate::config::{Balance, Config};
 use crate::host::{Host, split_port};
 use crate::puppet::Settings;
@@ -110,18 +111,21 @@ pub(super) struct Scene<'a> {
     pub(super) can_bind: bool,
     /// Whether the agent comes here, or has been sent here.
     pub(super) is_sent: bool,
+    /// By `setup`, or not.
+    pub(super) set_up: SetUp,
 }
 
 /// Judges the settings.
 pub(super) fn judge(settings: &Settings, endpoints: &[Endpoint], scene: Scene<'_>) -> Vec<Finding> {
-    let Scene { config, domain, can_bind, is_sent } = scene;
+    let Scene { config, domain, can_bind, is_sent, set_up } = scene;
     let mut findings = Vec::new();
     if settings.is_on("use_srv_records") {
         let finding = Finding::problem(
             "setting",
             "use_srv_records",
             "is on: the agent chooses servers by itself, goes to them by their own names, and waits minutes for a dead one",
-            "`puppet config set use_srv_records false --section main`",
+            // Before it is sent here, it may have no other way to its servers.
+            if is_sent { "`puppet config set use_srv_records false --section main`".into() } else { set_up.command() },
         );
         findings.push(finding.unless(!is_sent));
     }
@@ -130,7 +134,7 @@ pub(super) fn judge(settings: &Settings, endpoints: &[Endpoint], scene: Scene<'_
             "setting",
             "server_list",
             format!("is {list}: the agent chooses by itself among these, and `server` is not asked for"),
-            "`puppet config delete server_list --section main`, and the same for `--section agent`",
+            format!("{}, which takes the list over where DNS has no SRV records", set_up.command()),
         ));
     }
     let at_home: Vec<_> = endpoints.iter().filter(|endpoint| endpoint.is_this_host()).collect();
@@ -226,14 +230,22 @@ mod tests {
         let (endpoints, findings) = endpoints(&settings);
         assert_eq!(findings, []);
         let config = Config::default();
-        judge(&settings, &endpoints, Scene { config: &config, domain: Some("lab.test"), can_bind, is_sent })
+        judge(
+            &settings,
+            &endpoints,
+            Scene { config: &config, domain: Some("lab.test"), can_bind, is_sent, set_up: SetUp::Never },
+        )
     }
 
     /// Nobody has sent it here yet: it goes as it went.
     #[test]
     fn an_agent_that_goes_by_its_own_records() {
-        let verdict = |is_sent| judged_where(&[("use_srv_records", "true")], true, is_sent)[0].verdict;
-        assert_eq!((verdict(true), verdict(false)), (Verdict::Problem, Verdict::Warning));
+        let judged = |is_sent| judged_where(&[("use_srv_records", "true")], true, is_sent).swap_remove(0);
+        let (sent, before) = (judged(true), judged(false));
+        assert_eq!((sent.verdict, before.verdict), (Verdict::Problem, Verdict::Warning));
+        assert_eq!(sent.mend.as_deref(), Some("`puppet config set use_srv_records false --section main`"));
+        // Switched off alone, it would leave the agent with `server`, which may have no address.
+        assert_eq!(before.mend.as_deref(), Some("`puppet-shim setup --mode proxy --apply`"));
     }
 
     #[test]
@@ -282,7 +294,9 @@ mod tests {
             let findings = judged(&[(setting, value)], false);
             let [finding] = &findings[..] else { panic!("{findings:?}") };
             assert_eq!((finding.subject.as_str(), finding.verdict), (setting, verdict));
-            assert!(finding.mend.as_ref().unwrap().contains("puppet config "), "{finding:?}");
+            // The list is not to be lost: it may be all that the agent has.
+            let command = if setting == "server_list" { "puppet-shim setup " } else { "puppet config " };
+            assert!(finding.mend.as_ref().unwrap().contains(command), "{finding:?}");
         }
         let mend = judged(&[("server", "localhost")], false)[0].mend.clone().unwrap();
         assert!(mend.starts_with("`puppet config set server puppet.lab.test --section main`"), "{mend}");

@@ -10,7 +10,8 @@ use serde::Serialize;
 pub enum Verdict {
     /// As it should be.
     Ok,
-    /// An agent's run succeeds all the same, for now; or it goes past puppet-shim, and nobody has sent it here yet.
+    /// An agent's run succeeds all the same, for now; or it goes past puppet-shim, and nobody has sent it here
+    /// yet; or only runs from a login or cron do.
     Warning,
     /// An agent's run fails, or goes past puppet-shim where `setup` or something else has sent it here; or is one step from
     /// either.

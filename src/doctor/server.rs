@@ -297,17 +297,20 @@ fn anew(server: &HostPort, shown: &Shown, wants: Wants<'_>, runs_ca: bool) -> St
     let own = wants.own.last().filter(|_| wants.asked.is_empty());
     names.extend(asked.chain(own).filter(|name| !shown.names.covers(name)).map(ToString::to_string));
     names.retain(|name| *name != certname);
-    let names = names.join(",");
+    names.extend(shown.names.addresses().map(|ip| format!("IP:{ip}")));
+    let option = |option: &str| if names.is_empty() { String::new() } else { format!(" {option} {}", names.join(",")) };
     if runs_ca {
+        let names = option("--subject-alt-names");
         format!(
             "there `systemctl stop puppetserver`; move {certname}.pem out of `certs`, `private_keys` and `public_keys` in what `puppet \
              config print ssldir` says, and out of `signed` in `puppet config print cadir --section server`; `puppetserver ca generate \
-             --ca-client --certname {certname} --subject-alt-names {names}`; `systemctl start puppetserver`"
+             --ca-client --certname {certname}{names}`; `systemctl start puppetserver`"
         )
     } else {
+        let names = option("--dns_alt_names");
         format!(
             "on the CA, with `allow-subject-alt-names: true` in its ca.conf, `puppetserver ca clean --certname {certname}`; there \
-             `systemctl stop puppetserver`, `puppet ssl clean` and `puppet ssl bootstrap --dns_alt_names {names}`, which waits while the \
+             `systemctl stop puppetserver`, `puppet ssl clean` and `puppet ssl bootstrap{names}`, which waits while the \
              CA does `puppetserver ca sign --certname {certname}`; there `systemctl start puppetserver`"
         )
     }

@@ -37,7 +37,8 @@ impl SetUp {
     pub(super) fn command(self) -> String {
         let mode = match self {
             SetUp::Done(Some(mode)) => mode,
-            SetUp::Never | SetUp::Done(None) => Mode::Proxy,
+            SetUp::Never => Mode::Proxy,
+            SetUp::Done(None) => return "`puppet-shim setup --undo`, which says why its record cannot be read".into(),
         };
         format!("`puppet-shim setup --mode {mode} --apply`")
     }

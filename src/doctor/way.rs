@@ -13,6 +13,7 @@ use crate::no_proxy::{Effect, effect};
 use crate::puppet::Settings;
 use crate::puppet::environment::{PROXY_PORT, Proxy};
 use crate::setup::Mode;
+use crate::socket_table::{Socket, at};
 
 /// Puppet's `no_proxy` where nothing is set.
 const NO_PROXY: &str = "localhost, 127.0.0.1";
@@ -35,6 +36,8 @@ pub(super) struct Here<'a> {
     pub(super) listeners: &'a [SocketAddr],
     /// /etc/hosts.
     pub(super) hosts: &'a HostsFile,
+    /// Who listens on this host, puppet-shim or anybody else.
+    pub(super) listening: &'a [Socket],
 }
 
 impl Here<'_> {
@@ -46,6 +49,12 @@ impl Here<'_> {
     /// Whether this leads to this host, whatever the port.
     fn is_near(&self, host: &str) -> bool {
         self.hosts.resolve(host).into_iter().any(|ip| ip.is_loopback() || ip.is_unspecified())
+    }
+
+    /// Whether somebody listens there, on this host.
+    fn is_served(&self, proxy: &Proxy) -> bool {
+        let mut ips = self.hosts.resolve(&proxy.host).into_iter();
+        ips.any(|ip| !at(self.listening, SocketAddr::new(ip, proxy.port)).is_empty())
     }
 
     /// Where on this host that is.
@@ -100,23 +109,28 @@ fn by_proxy(
         let what = format!("proxy mode, by http_proxy_host {proxy}");
         return (Way::Proxy, vec![Finding::ok("way", "way in", what)]);
     }
-    let finding = if here.is_near(&proxy.host) {
+    let finding = if here.is_near(&proxy.host) && !here.is_served(proxy) {
         let own = here.example();
         let mend = format!(
             "`puppet config set http_proxy_host {} --section main` and `puppet config set http_proxy_port {} --section main`",
             own.ip(),
             own.port()
         );
-        Finding::problem("way", "http_proxy_host", format!("{proxy} is no listener of puppet-shim's"), mend)
+        Finding::problem(
+            "way",
+            "http_proxy_host",
+            format!("{proxy} is no listener of puppet-shim's, and nobody's"),
+            mend,
+        )
     } else {
         // Alias mode is for an agent without a proxy.
-        let (before, set_up) = match set_up {
-            SetUp::Done(Some(Mode::Alias)) => ("`puppet-shim setup --undo`, then ", SetUp::Done(None)),
+        let (before, again) = match set_up {
+            SetUp::Done(Some(Mode::Alias)) => ("`puppet-shim setup --undo`, then ", SetUp::Never),
             other => ("", other),
         };
         let mend = format!(
             "{before}{}, which keeps {proxy} as `foreign` for what is not Puppet's, or `puppet config set` by hand",
-            set_up.command()
+            again.command()
         );
         set_up.past("http_proxy_host", format!("the agent goes past puppet-shim, to the proxy {proxy}"), mend)
     };
@@ -136,7 +150,8 @@ fn by_environment(environments: &[Environment], here: Here<'_>, set_up: SetUp) -
         Some(format!("{name} {proxy} in {}", environment.origin(name)))
     };
     let by_hand = leading(Runs::Own).or_else(|| leading(Runs::Login));
-    let mend = || format!("{}, which has puppet.conf lead all of them here", set_up.command());
+    let file = if set_up == SetUp::Done(Some(Mode::Alias)) { PATH } else { "puppet.conf" };
+    let mend = || format!("{}, which has {file} lead all of them here", set_up.command());
     let finding = match (leading(Runs::Service), by_hand) {
         (Some(service), Some(_)) => Finding::ok("way", "way in", format!("proxy mode, by {service}")),
         (Some(service), None) => {
@@ -209,7 +224,7 @@ fn elsewhere<'e>(aliased: impl Iterator<Item = &'e Endpoint>, here: Here<'_>, se
             "the agent goes past puppet-shim: no http_proxy_host, and {PATH} leads {written} to {at}, which is not in `listen`"
         );
         let mend = format!(
-            "{}; or, where that line is to lead here, write `\"{at}\"` into `listen` of puppet-shim's configuration, and into \
+            "nothing where this host is {written} itself; else {}; or, where that line is to lead here, write `\"{at}\"` into `listen` of puppet-shim's configuration, and into \
              puppet-shim.socket",
             set_up.command()
         );
@@ -339,7 +354,7 @@ mod tests {
     ) -> (Way, Vec<Finding>) {
         let listeners: Vec<_> = listen.iter().map(|text| text.parse().unwrap()).collect();
         let hosts = HostsFile::parse(hosts);
-        let here = Here { listeners: &listeners, hosts: &hosts };
+        let here = Here { listeners: &listeners, hosts: &hosts, listening: &[] };
         judge(&settings.iter().copied().collect(), &endpoints(), environments, here, set_up)
     }
 
@@ -367,6 +382,22 @@ mod tests {
         }
     }
 
+    /// Another program of this host's, which `setup` keeps for what is not Puppet's.
+    #[test]
+    fn a_proxy_of_somebody_elses_on_this_host() {
+        let socket = Socket { address: "127.0.0.1:3128".parse().unwrap(), uid: 13, inode: 1 };
+        let listeners = ["127.0.0.1:8139".parse().unwrap()];
+        let here = Here { listeners: &listeners, hosts: &HostsFile::default(), listening: &[socket] };
+        let settings = [("http_proxy_host", "127.0.0.1"), ("http_proxy_port", "3128")].into_iter().collect();
+        for (set_up, verdict) in [(SetUp::Never, Verdict::Warning), (SetUp::Done(Some(Mode::Proxy)), Verdict::Problem)]
+        {
+            let (_, findings) = judge(&settings, &endpoints(), &[], here, set_up);
+            let mend = findings[0].mend.as_ref().unwrap();
+            assert_eq!(findings[0].verdict, verdict);
+            assert!(mend.contains("--apply`, which keeps 127.0.0.1:3128 as `foreign`"), "{mend}");
+        }
+    }
+
     /// What leads past is a fault where the agent has been sent here.
     #[test]
     fn past_before_setup_and_after_it() {
@@ -380,10 +411,10 @@ mod tests {
             };
             let (verdict, mend) = complaint(SetUp::Never);
             assert_eq!(verdict, Verdict::Warning);
-            assert!(mend.starts_with("`puppet-shim setup --mode proxy --apply`"), "{mend}");
+            assert!(mend.contains("`puppet-shim setup --mode proxy --apply`"), "{mend}");
             let (verdict, mend) = complaint(SetUp::Done(Some(Mode::Port)));
             assert_eq!(verdict, Verdict::Problem);
-            assert!(mend.starts_with("`puppet-shim setup --mode port --apply`"), "{mend}");
+            assert!(mend.contains("`puppet-shim setup --mode port --apply`"), "{mend}");
             assert_eq!(complaint(SetUp::Done(None)).0, Verdict::Problem);
         }
         let (_, findings) = judged_where(&foreign, &["127.0.0.1:8139"], "", &[], SetUp::Done(Some(Mode::Alias)));
@@ -429,7 +460,7 @@ mod tests {
         let hosts = HostsFile::parse("127.0.1.1 puppet.lab.test");
         let listeners = listen.map(|text| text.parse().unwrap());
         let one_for_all = ["server", "ca_server"].map(|setting| endpoint(setting, "puppet.lab.test", 8140));
-        let here = Here { listeners: &listeners, hosts: &hosts };
+        let here = Here { listeners: &listeners, hosts: &hosts, listening: &[] };
         let (way, findings) = judge(&Settings::default(), &one_for_all, &[], here, SetUp::Never);
         assert_eq!((way, findings.len(), findings[0].verdict), (Way::Past, 1, Verdict::Warning), "a server's own host");
         assert!(findings[0].what.contains("leads puppet.lab.test to 127.0.1.1:8140"), "{findings:?}");
@@ -440,7 +471,7 @@ mod tests {
     /// What is said of one environment, made by this text.
     fn judged_in(runs: Runs, text: &str, way: Way, settings: &[(&'static str, &'static str)]) -> Finding {
         let listeners = ["127.0.0.1:8139".parse().unwrap()];
-        let here = Here { listeners: &listeners, hosts: &HostsFile::default() };
+        let here = Here { listeners: &listeners, hosts: &HostsFile::default(), listening: &[] };
         let environment = Environment::of_file(runs, "/etc/default/puppet", text);
         let settings = settings.iter().copied().collect();
         let mut findings = judge_environment(&[environment], way, &settings, &endpoints(), here);
@@ -507,7 +538,7 @@ mod tests {
 
         // Of who has logged in it is told once.
         let listeners = ["127.0.0.1:8139".parse().unwrap()];
-        let here = Here { listeners: &listeners, hosts: &HostsFile::default() };
+        let here = Here { listeners: &listeners, hosts: &HostsFile::default(), listening: &[] };
         let count = |own: &str, login: &str| {
             let environments = [Environment::of_file(Runs::Own, "", own), Environment::of_file(Runs::Login, "", login)];
             let settings = OURS.into_iter().collect();
@@ -523,7 +554,7 @@ mod tests {
     fn what_systemd_does_not_show() {
         let mut environment = Environment::of_file(Runs::Service, "puppet.service", "");
         environment.unshown = 1;
-        let here = Here { listeners: &[], hosts: &HostsFile::default() };
+        let here = Here { listeners: &[], hosts: &HostsFile::default(), listening: &[] };
         let findings = judge_environment(&[environment], Way::Past, &Settings::default(), &endpoints(), here);
         assert_eq!((findings.len(), findings[0].verdict), (1, Verdict::Warning));
         assert!(findings[0].mend.as_ref().unwrap().starts_with("`systemctl cat puppet.service`"));
