@@ -300,7 +300,7 @@ echo '{"server":"puppet","ca_port":8140,"use_srv_records":true,"sourceaddress":n
         }
         // Debian's, of which the other tests speak.
         let debians = Puppet { command: COMMANDS[1].into(), config: None, patience: PATIENCE };
-        assert_eq!(debians.version().as_deref(), Some("7.23.0"));
+        assert!(debians.version().is_some_and(|version| version.starts_with("7.")));
     }
 
     #[test]

@@ -36,9 +36,9 @@ fn strings(source: &str) -> String {
         .fold(String::new(), |text, line| text + line + " ")
 }
 
-/// What is to be put in stands as some word.
+/// What is to be put in stands as some word, which one of setup's modes is too.
 fn filled_in(command: &str) -> String {
-    let mut filled = String::new();
+    let (mut filled, mut name) = (String::new(), String::new());
     let mut depth = 0;
     for c in command.chars() {
         match c {
@@ -46,11 +46,12 @@ fn filled_in(command: &str) -> String {
             '}' => {
                 depth -= 1;
                 if depth == 0 {
-                    filled.push_str("word");
+                    filled.push_str(if name == "mode" { "proxy" } else { "word" });
+                    name.clear();
                 }
             }
             c if depth == 0 => filled.push(c),
-            _ => {}
+            c => name.push(c),
         }
     }
     filled
@@ -61,7 +62,7 @@ fn assert_understood(from: &Path, commands: &[String]) -> usize {
     for command in commands {
         let filled = filled_in(command);
         let words: Vec<_> =
-            filled.split_whitespace().take_while(|word| !["|", ">", "#", "&&"].contains(word)).collect();
+            filled.split_whitespace().take_while(|word| !["|", ">", "2>&1", "#", "&&"].contains(word)).collect();
         if let Err(error) = Cli::command().try_get_matches_from(&words) {
             let is_understood = match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => true,
@@ -84,6 +85,24 @@ fn what_the_sources_quote_is_understood() {
         .map(|file| assert_understood(file, &quoted(&strings(&fs::read_to_string(file).unwrap()))))
         .sum();
     assert!(count > 10, "{count}");
+}
+
+/// What stands in an example before it goes on with another command, or with what it is for.
+fn example(line: &str) -> Option<String> {
+    let line = line.strip_prefix("  ").filter(|line| line.starts_with("puppet-shim "))?;
+    line.split("  ").next().map(str::to_owned)
+}
+
+#[test]
+fn what_help_gives_as_examples_is_understood() {
+    let command = Cli::command();
+    let all = std::iter::once(&command).chain(command.get_subcommands());
+    let count: usize = all
+        .filter_map(|command| command.get_after_long_help().or(command.get_after_help()))
+        .map(|help| help.to_string().lines().filter_map(example).collect::<Vec<_>>())
+        .map(|examples| assert_understood(Path::new("--help"), &examples))
+        .sum();
+    assert!(count > 20, "{count}");
 }
 
 #[test]

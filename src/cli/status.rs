@@ -49,7 +49,7 @@ Exit status:
       listens at all
   69  a process runs, and does not answer
   77  you may not ask; root may, and the service's group. With metrics also
-      where no process runs and you may not read what is written down, which
+      where no process runs and what is written down cannot be read, which
       root alone may: nothing is written then, for it would count from 0
   78  the configuration cannot be used, so that another one holds";
 

@@ -473,8 +473,8 @@ fn cut_drain(draft: &Draft, findings: &mut Findings<'_>) {
                     write_duration(UNIT_DRAIN)
                 ),
                 format!(
-                    "write a shorter drain, or with `systemctl edit puppet-shim.service` TimeoutStopSec={minutes}min under [Service]; \
-                     where that is there, all is well"
+                    "write a shorter drain, or with `systemctl edit puppet-shim.service` TimeoutStopSec={minutes}min under [Service], \
+                     which is not looked at here"
                 ),
             ),
         );

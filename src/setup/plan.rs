@@ -169,7 +169,8 @@ impl Plan {
         self.warn_of_silence(facts);
         self.look_at_no_proxy(facts, asked);
         for variable in &facts.environment {
-            if variable.is("http_proxy") {
+            let leads_here = || variable.value.parse().is_ok_and(|proxy| is_ours(&proxy, &facts.config));
+            if variable.is("http_proxy") && !leads_here() {
                 // Not its value: a password may be in there.
                 self.warnings.push(format!(
                     "{} in {} goes before puppet.conf: an agent that has it in its environment goes past puppet-shim",

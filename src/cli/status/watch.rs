@@ -53,7 +53,7 @@ async fn repeat(
     loop {
         let status = match found() {
             Ok(status) => status,
-            Err(error) if screen.is_some() && !matches!(error, QueryError::Denied(_)) => {
+            Err(error) if screen.is_some() && !matches!(error, QueryError::Denied(_) | QueryError::Unread(_)) => {
                 // It may be there again in a moment.
                 draw(&format!("puppet-shim: {error}\n"));
                 next = after(next, pace, Instant::now());
