@@ -26,7 +26,9 @@ def run(bench):
     packaged = (REPOSITORY / "packaging" / "puppet-shim.toml").read_text()
     for key in re.findall(r"^#?(\w+) = ", packaged, re.MULTILINE):
         demand(re.search(rf"^\s+{key} = ", shown, re.MULTILINE), f"puppet-shim.toml(5) lacks {key}")
-    commands = re.findall(r"^  (\w+) ", machine.run("puppet-shim", "--help"), re.MULTILINE)
+    listed = machine.run("puppet-shim", "--help").partition("\nCommands:\n")[2].partition("\n\n")[0]
+    commands = re.findall(r"^  (\w+) ", listed, re.MULTILINE)
+    demand("resolve" in commands, f"--help lists {commands}")
     for command in set(commands) - {"help"}:
         demand(machine.path(f"/usr/share/man/man1/puppet-shim-{command}.1.gz").exists(), f"{command} has no page")
     completed = machine.run("bash", "-c", COMPLETE)
