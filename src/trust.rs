@@ -22,7 +22,7 @@ use tokio::time::Instant;
 pub const AGENTS: [&str; 2] = ["/etc/puppetlabs/puppet/ssl/certs/ca.pem", "/var/lib/puppet/ssl/certs/ca.pem"];
 
 /// Where puppet-shim-ca.service copies Debian's, which only root may read.
-const COPY: &str = "/run/puppet-shim-ca/ca.pem";
+pub const COPY: &str = "/run/puppet-shim-ca/ca.pem";
 
 /// Its name as a credential: `LoadCredential=ca.pem:PATH` in the unit (systemd.exec(5)).
 const CREDENTIAL: &str = "ca.pem";

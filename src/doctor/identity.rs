@@ -12,10 +12,7 @@ use super::expiry::{self, RENEWAL};
 use super::finding::{Finding, Verdict};
 use crate::certificate::Names;
 use crate::puppet::Settings;
-use crate::trust::{AGENTS, NoBundle};
-
-/// Where a unit of ours puts a copy of Debian's, which only root may read, for a systemd without credentials.
-const COPY: &str = "/run/puppet-shim-ca/ca.pem";
+use crate::trust::{AGENTS, COPY, NoBundle};
 
 /// A file with certificates.
 #[derive(Debug)]

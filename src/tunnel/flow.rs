@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::pipe::{Lent, Pipe, is_refused};
+use super::pipe::{Lent, Pipe, is_refusal};
 
 /// Bytes copied by one system call at most.
 pub(super) const SCRATCH: usize = 64 * 1024;
@@ -245,7 +245,7 @@ impl Flow {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Lent { value: Step::Stale, is_empty: true };
             }
-            Err(error) if is_refused(&error) => return Lent { value: Step::Refused, is_empty: true },
+            Err(error) if is_refusal(&error) => return Lent { value: Step::Refused, is_empty: true },
             Err(error) => return Lent { value: Step::Done(Err(Broken::Source(error.kind()))), is_empty: true },
         };
         if let Some(left) = &mut self.left {

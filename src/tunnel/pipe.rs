@@ -23,13 +23,15 @@ thread_local! {
     static IS_FORBIDDEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether it is not the socket that is at fault, but that the kernel or a sandbox does not let it be spliced. It is not
-/// tried again in this thread, unless it was for want of memory.
-pub(super) fn is_refused(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidInput, OutOfMemory, PermissionDenied, Unsupported};
-    let kind = error.kind();
-    IS_FORBIDDEN.set(IS_FORBIDDEN.get() || matches!(kind, InvalidInput | PermissionDenied | Unsupported));
-    matches!(kind, InvalidInput | OutOfMemory | PermissionDenied | Unsupported)
+/// Whether it is not the socket that is at fault, but that the kernel or a sandbox does not let it be spliced, or has no
+/// memory for it.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory || is_for_ever(error)
+}
+
+fn is_for_ever(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }
 
 /// Its two ends, neither of which ever waits.
@@ -66,9 +68,14 @@ impl Pipe {
         Ok(Pipe { read, write })
     }
 
-    /// Takes in what has come from this socket, `most` bytes at most. 0: there will be no more.
+    /// Takes in what has come from this socket, `most` bytes at most. 0: there is nothing that can be moved, as at the end.
+    /// Where it is forbidden, no pipe is lent in this thread any more.
     pub(super) fn fill(&self, from: &TcpStream, most: usize) -> io::Result<usize> {
-        Ok(retry_on_intr(|| splice(from, None, &self.write, None, most, FLAGS))?)
+        let moved = retry_on_intr(|| splice(from, None, &self.write, None, most, FLAGS)).map_err(io::Error::from);
+        if moved.as_ref().is_err_and(is_for_ever) {
+            IS_FORBIDDEN.set(true);
+        }
+        moved
     }
 
     /// Lets this socket have `count` bytes, or as many of them as it takes.
